@@ -1,0 +1,120 @@
+"""Keep PermataBank access tokens fresh: log in once, refresh ahead of expiry, sign every call.
+
+::
+
+    handler = LoginHandler(PermataCredentials.from_env())
+    token = handler.get_token()
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import (
+    CallbackStatusError,
+    CertificateError,
+    ClockError,
+    ConfigurationError,
+    InvalidClientError,
+    InvalidGrantError,
+    InvalidRequestError,
+    InvalidScopeError,
+    InvalidTokenResponseError,
+    PermataAuthError,
+    RequestTimeoutError,
+    SignatureError,
+    TokenEndpointError,
+    TokenEndpointUnavailableError,
+    TokenStoreError,
+    TransportError,
+    UnauthorizedClientError,
+    UnsupportedGrantTypeError,
+    WebhookPayloadError,
+)
+from .scheduler import SchedulerConfig, SchedulerInfo, TokenScheduler
+from .schemes.classic import PermataCredentials
+from .stores.base import TokenStore
+from .stores.memory import MemoryTokenStore
+from .tokens import AccessToken
+
+if TYPE_CHECKING:
+    from .auth import PermataAuth, sign_request
+    from .callback_status import CallbackStatusClient, CallbackStatusResponse
+    from .handler import HandlerInfo, LoginHandler
+    from .login import LoginClient, RetryPolicy
+    from .stores.file import FileTokenStore
+    from .stores.redis import RedisTokenStore
+    from .webhook import WebhookProcessor, WebhookResponse
+
+__all__ = [
+    "AccessToken",
+    "CallbackStatusClient",
+    "CallbackStatusError",
+    "CallbackStatusResponse",
+    "CertificateError",
+    "ClockError",
+    "ConfigurationError",
+    "FileTokenStore",
+    "HandlerInfo",
+    "InvalidClientError",
+    "InvalidGrantError",
+    "InvalidRequestError",
+    "InvalidScopeError",
+    "InvalidTokenResponseError",
+    "LoginClient",
+    "LoginHandler",
+    "MemoryTokenStore",
+    "PermataAuth",
+    "PermataAuthError",
+    "PermataCredentials",
+    "RedisTokenStore",
+    "RequestTimeoutError",
+    "RetryPolicy",
+    "SchedulerConfig",
+    "SchedulerInfo",
+    "SignatureError",
+    "TokenEndpointError",
+    "TokenEndpointUnavailableError",
+    "TokenScheduler",
+    "TokenStore",
+    "TokenStoreError",
+    "TransportError",
+    "UnauthorizedClientError",
+    "UnsupportedGrantTypeError",
+    "WebhookPayloadError",
+    "WebhookProcessor",
+    "WebhookResponse",
+    "sign_request",
+]
+
+# What brings requests along, or an extra, is imported by whoever asks for it.
+_LAZY = {
+    "CallbackStatusClient": ".callback_status",
+    "CallbackStatusResponse": ".callback_status",
+    "FileTokenStore": ".stores.file",
+    "HandlerInfo": ".handler",
+    "LoginClient": ".login",
+    "LoginHandler": ".handler",
+    "PermataAuth": ".auth",
+    "RedisTokenStore": ".stores.redis",
+    "RetryPolicy": ".login",
+    "WebhookProcessor": ".webhook",
+    "WebhookResponse": ".webhook",
+    "sign_request": ".auth",
+}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

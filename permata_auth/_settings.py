@@ -1,0 +1,99 @@
+"""What settings have in common: durations, and values that must not be copied out of a process."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from .exceptions import ConfigurationError
+
+Seconds = float | int | timedelta
+
+
+def seconds(value: Seconds) -> float:
+    """Convert a duration; what is none is returned as it is, for the validator to name."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, int) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    return value
+
+
+def finite_seconds(name: str, value: Any, minimum: float = 0.0, *, above: bool = False) -> float:
+    """Return a duration as float seconds, not below ``minimum`` (or strictly above it)."""
+    value = seconds(value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        raise ConfigurationError(f"{name} must be a finite number of seconds or a timedelta")
+    if value < minimum or (above and value == minimum):
+        bound = "above" if above else "at least"
+        raise ConfigurationError(f"{name} must be {bound} {minimum:g} seconds")
+    return value
+
+
+def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
+    """Return an attrs validator for a field of finite seconds, at least (or above) zero."""
+
+    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        finite_seconds(f"{type(instance).__name__}.{attribute.name}", value, above=above)
+
+    return validate
+
+
+class Unpicklable:
+    """A base for what a pickle must not carry: a live service, or a secret."""
+
+    __slots__ = ()
+    _why_unpicklable: str
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} cannot be pickled: {self._why_unpicklable}")
+
+
+class Secret(Unpicklable):
+    """A base for immutable values that hold a secret: copied by reference, never pickled."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:
+    """Say what is wrong with a URL that secrets are to be sent to; None if nothing is."""
+    # At a backslash parsers disagree about where the host ends (RFC 3986 has none in a URL).
+    if not isinstance(url, str) or not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]+", url):
+        return "must be a URL of printable ASCII without spaces and backslashes"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        if "[" in parts.netloc:  # Python looks inside the brackets only from 3.11.4 on
+            ipaddress.IPv6Address(parts.hostname)
+    except ValueError:
+        return "is not a valid URL"
+    if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:
+        return "must be an absolute https:// URL"
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        return "must have neither credentials nor a fragment in it"
+    if parts.scheme == "http" and not (allow_insecure_http or is_loopback(parts.hostname)):
+        return "must be https:// (plain http:// is for this machine's own loopback address)"
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` names this machine and nothing else."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,158 @@
+"""Every error that permata_auth raises.
+
+::
+
+    PermataAuthError
+    ├── ConfigurationError (ValueError)        a setting is missing or wrong
+    ├── TransportError                         no HTTP answer arrived
+    │   ├── RequestTimeoutError (TimeoutError)
+    │   └── CertificateError                   the server's TLS certificate was refused
+    ├── TokenEndpointError                     the token endpoint answered, but with no token
+    │   ├── InvalidRequestError                RFC 6749 section 5.2 ``invalid_request``
+    │   ├── InvalidClientError                 ``invalid_client``: the credentials were refused
+    │   ├── InvalidGrantError                  ``invalid_grant``
+    │   ├── UnauthorizedClientError            ``unauthorized_client``
+    │   ├── UnsupportedGrantTypeError          ``unsupported_grant_type``
+    │   ├── InvalidScopeError                  ``invalid_scope``
+    │   ├── ClockError                         the bank refused our timestamp
+    │   ├── TokenEndpointUnavailableError      429 or 5xx
+    │   └── InvalidTokenResponseError          a 2xx that holds no usable token
+    ├── CallbackStatusError                    a callback status could not be delivered
+    ├── SignatureError                         a request or a webhook cannot be signed or verified
+    ├── WebhookPayloadError                    a webhook's body is not what it must be
+    └── TokenStoreError                        a shared token store failed
+
+``retryable`` says whether the same call may succeed later with nothing changed. No error holds a
+request, a response, a token or a secret; all of them survive :mod:`pickle` and :mod:`copy`.
+"""
+
+from __future__ import annotations
+
+
+class PermataAuthError(Exception):
+    """The root of the tree: catch it to catch everything that this library raises on purpose."""
+
+    retryable: bool = False
+
+
+class ConfigurationError(PermataAuthError, ValueError):
+    """A setting is missing or malformed; the operator corrects it."""
+
+
+class TransportError(PermataAuthError):
+    """No HTTP answer arrived (name, connection, TLS or protocol); wait, or check the network."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """No answer arrived in the time allowed; wait, or allow more time."""
+
+
+class CertificateError(TransportError):
+    """The server's TLS certificate was refused; the operator checks the URL and the CA bundle."""
+
+    retryable = False
+
+
+class TokenEndpointError(PermataAuthError):
+    """The token endpoint answered without a token; the message says who can change that.
+
+    ``error`` and ``error_description`` are the bank's own words, shortened and with every
+    credential removed. ``retry_after`` is in seconds.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        error: str | None = None,
+        error_description: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.error = error
+        self.error_description = error_description
+        self.retry_after = retry_after
+
+
+class InvalidRequestError(TokenEndpointError):
+    """The bank found the token request malformed; the operator checks URL and header names."""
+
+
+class InvalidClientError(TokenEndpointError):
+    """The bank refused the credentials; the operator corrects them."""
+
+
+class InvalidGrantError(TokenEndpointError):
+    """The bank refused the grant; the operator asks the bank to enable it."""
+
+
+class UnauthorizedClientError(TokenEndpointError):
+    """This client may not use client credentials; the operator asks the bank to allow it."""
+
+
+class UnsupportedGrantTypeError(TokenEndpointError):
+    """The endpoint knows no client credentials grant; the operator checks the token URL."""
+
+
+class InvalidScopeError(TokenEndpointError):
+    """The bank refused the scope; the operator asks the bank which scopes the client has."""
+
+
+class ClockError(TokenEndpointError):
+    """The bank refused our timestamp; the operator corrects this machine's clock."""
+
+
+class TokenEndpointUnavailableError(TokenEndpointError):
+    """The token endpoint is overloaded or down (429, 5xx); wait."""
+
+    retryable = True
+
+
+class InvalidTokenResponseError(TokenEndpointError):
+    """The bank answered 2xx with no usable token; the bank, or whoever set the URL, corrects it."""
+
+
+class CallbackStatusError(PermataAuthError):
+    """A callback status could not be delivered; the message says whether to send it again."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        status_code: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.status_code = status_code
+        self.retry_after = retry_after
+
+
+class SignatureError(PermataAuthError):
+    """A request cannot be signed, or a signature does not match; the caller corrects it."""
+
+
+class WebhookPayloadError(PermataAuthError):
+    """A webhook's body is not acceptable; its sender corrects it.
+
+    ``status_code`` is the HTTP status to answer with.
+    """
+
+    def __init__(self, message: str, *, status_code: int = 400) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+
+
+class TokenStoreError(PermataAuthError):
+    """A shared token store failed; the operator repairs it, logins go on without it."""
+
+    retryable = True

@@ -1,0 +1,193 @@
+"""One blocking login at the token endpoint; no cache, no threads."""
+
+from __future__ import annotations
+
+import logging
+
+import attrs
+import requests
+import tenacity
+
+from . import _clock
+from ._http import Connections, Reply, connect_and_read, exchange
+from ._latch import Latch
+from ._logging import extra
+from ._settings import Unpicklable, duration, seconds
+from .exceptions import (
+    ConfigurationError,
+    InvalidTokenResponseError,
+    PermataAuthError,
+    TransportError,
+)
+from .schemes.base import Scheme, TokenGrant
+from .tokens import AccessToken
+
+logger = logging.getLogger(__name__)
+
+
+def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError("RetryPolicy.attempts must be a whole number, at least 1")
+
+
+@attrs.frozen
+class RetryPolicy:
+    """How often and how long to try; durations in seconds (or timedelta).
+
+    ``attempts``: how many in all, the first included. ``wait_initial``, ``wait_max``: bounds of
+    the exponential wait with full jitter; a ``Retry-After`` goes before both. ``timeout``: for
+    everything in all, waits included. Raises ConfigurationError for values out of range.
+    """
+
+    attempts: int = attrs.field(default=3, validator=_at_least_one)
+    wait_initial: float = attrs.field(default=0.5, converter=seconds, validator=duration())
+    wait_max: float = attrs.field(default=8.0, converter=seconds, validator=duration())
+    timeout: float = attrs.field(default=30.0, converter=seconds, validator=duration(above=True))
+
+    def retrying(self, until: float, stopped: Latch) -> tenacity.Retrying:
+        """Return the loop for one call that has to end by ``until``, or once ``stopped`` is set.
+
+        It tries again after ``retryable`` errors of our tree, and raises the last one.
+        """
+        after_attempts = tenacity.stop_after_attempt(self.attempts)
+        jitter = tenacity.wait_random_exponential(self.wait_initial, self.wait_max)
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            asked = getattr(_failure(state), "retry_after", None)
+            return jitter(state) if asked is None else float(asked)
+
+        def is_too_late(state: tenacity.RetryCallState) -> bool:
+            return _clock.now() + state.upcoming_sleep >= until
+
+        def sleep(wait_secs: float) -> None:
+            if stopped.wait(wait_secs):
+                raise TransportError("closed before the next attempt; the caller may try again")
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: getattr(error, "retryable", False)),
+            wait=wait,
+            stop=lambda state: after_attempts(state) or is_too_late(state),
+            sleep=sleep,
+            before_sleep=_log_retry,
+            reraise=True,
+        )
+
+
+def _failure(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = _failure(state)
+    logger.warning(
+        "Attempt %d failed, next one in %.1f seconds: %s: %s",
+        state.attempt_number,
+        state.upcoming_sleep,
+        type(error).__name__,
+        error,
+        extra=extra(attempt=state.attempt_number),
+    )
+
+
+class LoginClient(Unpicklable):
+    """Log in with client credentials (RFC 6749 section 4.4). Thread-safe; caches nothing.
+
+    ``timeout`` is (connect, read) in seconds, for each attempt. ``session`` brings the caller's
+    own proxies, CA bundle or adapters, and is not closed here; proxies and CA bundle from the
+    environment work without one. A forked child uses connections of its own.
+    """
+
+    _why_unpicklable = "it owns network connections; make one in each process"
+
+    def __init__(
+        self,
+        credentials: Scheme,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: tuple[float, float] | float = (5.0, 15.0),
+        session: requests.Session | None = None,
+    ) -> None:
+        if not isinstance(credentials, Scheme):
+            raise ConfigurationError("credentials must be PermataCredentials, or another Scheme")
+        if not isinstance(retry, RetryPolicy | None):
+            raise ConfigurationError("retry must be a RetryPolicy")
+        self.retry = retry or RetryPolicy()
+        self._scheme = credentials
+        self._timeout = connect_and_read(timeout)
+        self._connections = Connections(session)
+        self._has_warned = False
+
+    def __repr__(self) -> str:
+        return f"<LoginClient for {self._scheme!r}>"
+
+    def __enter__(self) -> LoginClient:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def login(self) -> AccessToken:
+        """Log in and return a new token, whose life counts from the moment it was asked for.
+
+        Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
+        Each attempt has a timestamp and a signature of its own. Raises TransportError,
+        TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
+        """
+        connection = self._connections.get()
+        until = _clock.now() + self.retry.timeout
+        retrying = self.retry.retrying(until, connection.stopped)
+        try:
+            return retrying(self._attempt, connection.session, until)
+        except PermataAuthError as error:
+            # Without the frames below this one, whose locals hold the request and the answer.
+            raise error.with_traceback(None) from None
+
+    def close(self) -> None:
+        """Close idle connections and end a wait between attempts; a later login opens new ones."""
+        self._connections.close()
+
+    def _attempt(self, session: requests.Session, until: float) -> AccessToken:
+        asked_at = _clock.now()
+        request = self._scheme.token_request()
+        reply = exchange(
+            session,
+            "POST",
+            request.url,
+            headers=request.headers,
+            body=request.body,
+            timeout=self._timeout,
+            deadline=until,
+        )
+        if not 200 <= reply.status_code < 300:
+            refused = self._scheme.read_refusal(reply.status_code, reply.body)
+            refused.retry_after = reply.retry_after
+            raise refused
+        grant = self._read_grant(reply)
+        return AccessToken(
+            value=grant.value,
+            issued_at=_clock.at(asked_at),
+            expires_at=_clock.at(asked_at + self._lifetime(grant)),
+            token_type=grant.token_type,
+            scope=grant.scope,
+        )
+
+    def _read_grant(self, reply: Reply) -> TokenGrant:
+        try:
+            if not reply.is_complete:
+                raise InvalidTokenResponseError("the token endpoint's answer is over 1 MiB")
+            return self._scheme.read_grant(reply.body)
+        except InvalidTokenResponseError as error:
+            error.status_code = reply.status_code
+            raise
+
+    def _lifetime(self, grant: TokenGrant) -> float:
+        if grant.lifetime is not None:
+            return grant.lifetime
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "The token endpoint does not say how long a token lives, taken: %d seconds",
+                self._scheme.default_lifetime,
+                extra=extra(),
+            )
+        return self._scheme.default_lifetime

@@ -1,0 +1,237 @@
+"""The bank's classic API: OAUTH-Signature for the login, permata-signature for every call."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+
+import attrs
+
+from .. import _clock
+from .._settings import Secret, url_problem
+from ..exceptions import ClockError, ConfigurationError, TokenEndpointError
+from .base import TokenGrant, TokenRequest, endpoint_error, grant, json_object, refusal
+
+#: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
+WIB = timezone(timedelta(hours=7))
+
+_LOGIN_BODY = b"grant_type=client_credentials"
+_WHITESPACE = b" \t\n\r\v\f"
+_STRING_OR_WHITESPACE = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[ \t\n\r]+', re.DOTALL)
+_PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+
+
+def strip_all(body: bytes) -> bytes:
+    """Remove every whitespace byte, those inside JSON strings too."""
+    return body.translate(None, _WHITESPACE)
+
+
+def minify(body: bytes) -> bytes:
+    """Remove JSON's whitespace outside strings; everything else stays as it is, byte for byte."""
+    return _STRING_OR_WHITESPACE.sub(lambda match: match[1] or b"", body)
+
+
+def raw(body: bytes) -> bytes:
+    """Return ``body`` as it is."""
+    return body
+
+
+#: What of a body is signed. The sources disagree; most of them do as ``strip_all`` does.
+CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "strip_all": strip_all,
+    "minify": minify,
+    "raw": raw,
+}
+
+
+def timestamp() -> str:
+    """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``."""
+    whole, milliseconds = divmod(int(_clock.wall() * 1000), 1000)
+    return f"{_wall_clock(whole)}.{milliseconds:03d}+07:00"
+
+
+@functools.lru_cache(maxsize=2)  # a third of the cost of signing, and the same for a whole second
+def _wall_clock(posix: int) -> str:
+    return datetime.fromtimestamp(posix, WIB).replace(tzinfo=None).isoformat()
+
+
+def hmac_sha256(key: bytes, message: bytes) -> str:
+    """Return the HMAC-SHA256 of ``message`` in base64."""
+    return base64.b64encode(hmac.digest(key, message, "sha256")).decode()
+
+
+@attrs.frozen(kw_only=True)
+class PermataCredentials(Secret):
+    """The credentials that the bank gave out, and its rules for using them.
+
+    ``token_url`` is https, plain http only to loopback (or anywhere with ``allow_insecure_http``).
+    ``organization_name`` is needed to sign calls, not to log in. ``canonicalizer`` names what of a
+    body is signed: ``strip_all``, ``minify`` or ``raw``. Every string is printable ASCII (RFC 6749
+    appendix A). Raises one ConfigurationError that names all that is wrong and shows no value.
+    """
+
+    _why_unpicklable = "it holds secrets; build it from the environment in each process"
+
+    token_url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
+    api_key: str = attrs.field(repr=False)
+    client_id: str = attrs.field(repr=False)
+    client_secret: str = attrs.field(repr=False)
+    static_key: str = attrs.field(repr=False)
+    organization_name: str | None = None
+    api_key_header: str = "API-Key"
+    canonicalizer: str = "strip_all"
+    allow_insecure_http: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        problems = _problems(attrs.asdict(self))
+        if problems:
+            raise ConfigurationError(
+                "; ".join(f"{name} {problem}" for name, problem in problems.items())
+            )
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, prefix: str = "PERMATA_"
+    ) -> PermataCredentials:
+        """Read ``PERMATA_TOKEN_URL``, ``PERMATA_API_KEY`` and so on, one variable a field.
+
+        Raises one ConfigurationError that names every variable that is missing or malformed.
+        """
+        environ = os.environ if environ is None else environ
+        found: dict[str, object] = {}
+        for field in attrs.fields(cls):
+            text = environ.get(prefix + field.name.upper(), "").strip()
+            found[field.name] = text if text or field.default is attrs.NOTHING else field.default
+        flag = str(found["allow_insecure_http"]).lower()
+        found["allow_insecure_http"] = _FLAGS.get(flag)
+        problems = _problems(found)
+        if problems:
+            del environ, found, text, flag  # error reports show the locals of a traceback's frames
+            raise ConfigurationError(
+                "; ".join(f"{prefix}{name.upper()} {what}" for name, what in problems.items())
+            )
+        return cls(**found)  # type: ignore[arg-type]
+
+    @property
+    def key(self) -> str:
+        """Name these credentials in a token store; holds no secret."""
+        identity = f"classic\n{self.token_url}\n{self.client_id}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    def derive_key(self, purpose: str) -> bytes:
+        """Return 32 bytes for ``purpose``, derived from both secrets (HKDF-SHA256, RFC 5869)."""
+        # No secret holds a line break, so that no two pairs of secrets make the same text.
+        secret = f"{self.static_key}\n{self.client_secret}".encode()
+        extracted = hmac.digest(b"permata-auth", secret, "sha256")
+        return hmac.digest(extracted, f"{purpose}\n{self.key}".encode() + b"\x01", "sha256")
+
+    @property
+    def default_lifetime(self) -> float:
+        """900 s: the shortest life that the bank's token endpoints are known to give."""
+        return 900.0
+
+    def token_request(self) -> TokenRequest:
+        """Build and sign a token request, with a timestamp of now.
+
+        ``OAUTH-Signature`` is the base64 HMAC-SHA256, by the static key, of
+        ``API-Key:OAUTH-Timestamp:body``.
+        """
+        now = timestamp()
+        signed = f"{self.api_key}:{now}:".encode() + _LOGIN_BODY
+        basic = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
+        headers = {
+            "Authorization": f"Basic {basic}",
+            self.api_key_header: self.api_key,
+            "OAUTH-Timestamp": now,
+            "OAUTH-Signature": hmac_sha256(self.static_key.encode(), signed),
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Accept": "application/json",
+        }
+        return TokenRequest(url=self.token_url, headers=headers, body=_LOGIN_BODY)
+
+    def read_grant(self, body: bytes) -> TokenGrant:
+        """Read a 2xx answer; raise InvalidTokenResponseError if it grants no usable token."""
+        return grant(body, token="access_token", token_type="token_type", expires_in="expires_in")
+
+    def read_refusal(self, status_code: int, body: bytes) -> TokenEndpointError:
+        """Read either of the bank's two error shapes, and return the error that it means."""
+        payload = json_object(body) or {}
+        error = payload.get("error")
+        description = payload.get("error_description", payload.get("ErrorDescription"))
+        if status_code == 403 and description == "Invalid Timestamp Value":
+            advice = "correct this machine's clock and let NTP keep it"
+            return endpoint_error(ClockError, advice, status_code, None, description)
+        secrets = (self.client_secret, self.static_key, self.api_key, self.client_id)
+        return refusal(status_code, error, description, secrets=secrets)
+
+    def sign(
+        self, token: str, method: str, url: str, body: bytes, *, canonicalizer: str | None = None
+    ) -> dict[str, str]:
+        """Return the headers that authorise one call, with a timestamp of now.
+
+        ``permata-signature`` is the base64 HMAC-SHA256, by the static key, of
+        ``token:permata-timestamp:payload``, where payload is the body after the canonicaliser;
+        method and URL are not part of it. Raises ConfigurationError without an organization name,
+        and for a canonicaliser that does not exist.
+        """
+        if self.organization_name is None:
+            raise ConfigurationError("organization_name is needed to sign calls")
+        now = timestamp()
+        canonicalize = CANONICALIZERS.get(canonicalizer or self.canonicalizer)
+        if canonicalize is None:
+            raise ConfigurationError(f"canonicalizer must be one of {', '.join(CANONICALIZERS)}")
+        payload = canonicalize(body)
+        signed = b"%b:%b:%b" % (token.encode(), now.encode(), payload)
+        return {
+            "Authorization": f"Bearer {token}",
+            "organizationname": self.organization_name,
+            "permata-timestamp": now,
+            "permata-signature": hmac_sha256(self.static_key.encode(), signed),
+        }
+
+    def is_token_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a rejected token, which is a 403 here, from a 403 for any other reason."""
+        if status_code != 403:
+            return status_code == 401
+        payload = json_object(body) or {}
+        return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
+
+
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _problems(values: Mapping[str, object]) -> dict[str, str]:
+    """Say what is wrong with which field; never shows a value."""
+    names = ("api_key", "client_id", "client_secret", "static_key", "organization_name")
+    found = {name: _text_problem(values[name]) for name in names}
+    if values["organization_name"] is None:
+        del found["organization_name"]
+    if found["client_id"] is None and ":" in str(values["client_id"]):
+        found["client_id"] = "must have no colon in it"  # RFC 7617 section 2
+    is_open = values["allow_insecure_http"]
+    if not isinstance(is_open, bool):
+        found["allow_insecure_http"] = "must be true or false"
+    url = values["token_url"]
+    found["token_url"] = (
+        url_problem(url, allow_insecure_http=is_open is True) if url else "is missing"
+    )
+    header = values["api_key_header"]
+    if not isinstance(header, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
+        found["api_key_header"] = "must be the name of an HTTP header"
+    if values["canonicalizer"] not in list(CANONICALIZERS):
+        found["canonicalizer"] = f"must be one of {', '.join(CANONICALIZERS)}"
+    return {name: problem for name, problem in found.items() if problem is not None}
+
+
+def _text_problem(value: object) -> str | None:
+    if value is None or value == "":
+        return "is missing"
+    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
+        return "must be printable ASCII with no space around it"
+    return None

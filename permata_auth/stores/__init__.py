@@ -1,0 +1,39 @@
+"""Where a token is shared between handlers, processes and hosts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from ..exceptions import ConfigurationError
+from .base import TokenStore
+
+
+def store_from_env(
+    environ: Mapping[str, str] | None = None, *, prefix: str = "PERMATA_"
+) -> TokenStore | None:
+    """Return the store that ``PERMATA_TOKEN_STORE`` names, or None where it is not set.
+
+    ``file:///folder`` (``file:`` alone: the default folder) is a :class:`FileTokenStore`;
+    ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://`` and ``unix://`` are
+    :class:`RedisTokenStore`, with the options that redis-py reads from URLs. Opens nothing.
+    Raises ConfigurationError for any other value and shows none; ImportError for a missing extra.
+    """
+    name = f"{prefix}TOKEN_STORE"
+    url = (os.environ if environ is None else environ).get(name, "").strip()
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"{name} is not a valid URL") from None
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and not parts.query:
+        from .file import FileTokenStore  # noqa: PLC0415 - needs an extra
+
+        return FileTokenStore(unquote(parts.path) or None)
+    if parts.scheme in ("redis", "rediss", "valkey", "valkeys", "unix"):
+        from .redis import RedisTokenStore  # noqa: PLC0415 - needs an extra
+
+        return RedisTokenStore(url)
+    raise ConfigurationError(f"{name} must be a file:///, redis:// or rediss:// URL")

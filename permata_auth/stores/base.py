@@ -1,0 +1,50 @@
+"""What a token store is."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+from ..tokens import AccessToken
+
+
+class TokenStore(Protocol):
+    """Share one token per key between all who log in with the same credentials.
+
+    ``key`` names the credentials and holds no secret. Every method may block for a bounded time,
+    may be called from any thread and any process, and may raise TokenStoreError, after which the
+    handler goes on without the store for a while.
+    """
+
+    def load(self, key: str) -> AccessToken | None:
+        """Return the stored token, or None where there is none that can be trusted."""
+
+    def save(self, key: str, token: AccessToken) -> None:
+        """Store ``token`` in place of any other, until it expires."""
+
+    def discard(self, key: str, token: AccessToken) -> None:
+        """Remove ``token``; do nothing if another one is stored by now."""
+
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """Return a context manager in which nobody else logs in for ``key``."""
+
+
+@runtime_checkable
+class KeySource(Protocol):
+    """Credentials that a store may derive encryption keys from."""
+
+    def derive_key(self, purpose: str) -> bytes:
+        """Return 32 bytes that only a holder of the same secrets can compute."""
+
+
+@runtime_checkable
+class SealedStore(Protocol):
+    """A store that others can read or write too, so that it seals what it stores."""
+
+    def bind(self, credentials: object) -> TokenStore:
+        """Return this store with keys derived from ``credentials``; :class:`LoginHandler` asks."""
+
+
+def bound(store: TokenStore, credentials: object) -> TokenStore:
+    """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit."""
+    return store.bind(credentials) if isinstance(store, SealedStore) else store
