@@ -1,0 +1,74 @@
+"""A bank on this machine: as strict as the real one, and able to fail in every way on demand.
+
+::
+
+    with Sandbox(token_lifetime=2.0) as bank:
+        handler = LoginHandler(bank.credentials())
+        bank.fail_next(3, status=503, retry_after=1, on="token")
+        handler.get_token()
+        assert bank.logins == 1
+
+It checks Basic auth, API key, timestamp freshness, bearer, organization name and each signature
+over the bytes it received, with code of its own that it shares with no client. It answers the token
+endpoint, ``/apiservice/wa/callbackstatus`` and, with an echo, every other path under
+``/apiservice/``. It needs the extra ``sandbox``.
+
+Faults (``fail_next``, ``fail_for``) and their arguments:
+
+===========  ====================================================================================
+status       ``status=503, retry_after=None, body=None, content_type=None``
+clock        403 ``Invalid Timestamp Value``
+redirect     ``location, status=307``
+drop         close without a byte
+reset        TCP reset ``at="start"``, amid the ``"headers"`` or amid the ``"body"``
+slow         ``seconds`` before the first byte
+drip         ``interval=0.1, part="body"``: one byte at a time; ``part="headers"``: all of it
+truncated    half of the body that Content-Length announced
+huge         ``bytes=100 MiB``, streamed
+gzip_bomb    ``bytes=100 MiB`` once unpacked
+html         a 200 with a page
+empty        ``status=200`` and no body
+json         ``body`` (any JSON value), ``raw`` (text sent as it is), or the honest reply with
+             ``json_fields={…}`` replaced and ``drop_fields=(…)`` left out; ``status=200``
+wrong_type   the same under another name
+encoding     ``encoding="latin-1", charset="utf-8"``: one is used, the other declared
+===========  ====================================================================================
+
+``status``, ``clock``, ``redirect``, ``drop``, ``reset`` at the start, ``huge``, ``gzip_bomb``,
+``html``, ``empty`` and ``json`` with ``body`` or ``raw`` replace the bank's work: no token is
+issued, nothing is delivered. The others do the work and spoil the reply.
+
+Other processes drive the bank with JSON over HTTP, unless ``admin=False``:
+
+=======================  ========================================================================
+POST faults              ``{"fault": "status", "n": 1, "on": "any", "arguments": {…}}``; with
+                         ``"seconds"`` instead of ``"n"``: for a while
+DELETE faults            forget all faults, release all gates
+GET counters             logins, login_attempts, replays, deliveries, calls (by status)
+DELETE counters          ``reset_counters()``
+GET requests             what was asked and how it was answered; credentials and bodies masked
+GET deliveries           the bodies accepted by the callback status endpoint
+GET or POST settings     ``{"token_lifetime": 2.0, "single_token": true, …}``
+POST revoke              ``{"token": "…"}``, or ``{}`` for all
+=======================  ========================================================================
+
+All of these are below ``bank.admin_url`` (``/__sandbox__/``). Anyone who reaches the port may use
+them, which is why the bank listens on loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+try:
+    import werkzeug as _werkzeug
+except ModuleNotFoundError as _error:
+    raise ImportError(
+        "permata_auth.sandbox needs Werkzeug: pip install 'permata-auth[sandbox]'"
+    ) from _error
+
+from .faults import Gate
+from .messages import IssuedToken, RecordedRequest
+from .server import Sandbox
+
+__all__ = ["Gate", "IssuedToken", "RecordedRequest", "Sandbox"]
+
+del _werkzeug

@@ -1,0 +1,105 @@
+"""The sandbox's remote control: JSON over HTTP under ``/__sandbox__/``, for other processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .messages import ADMIN_PREFIX, Inbound, Reply, json_reply
+
+if TYPE_CHECKING:
+    from .server import Sandbox
+
+_SETTINGS = (
+    "token_lifetime",
+    "latency",
+    "clock_skew",
+    "timestamp_tolerance",
+    "reuse_token",
+    "single_token",
+    "canonicalizer",
+)
+
+
+def _counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    return {
+        "logins": bank.logins,
+        "login_attempts": bank.login_attempts,
+        "replays": bank.replays,
+        "deliveries": len(bank.deliveries),
+        "calls": bank.calls_by_status,
+    }
+
+
+def _reset_counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    bank.reset_counters()
+    return {}
+
+
+def _requests(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    return {"requests": [record.masked() for record in bank.requests]}
+
+
+def _deliveries(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    return {"deliveries": [body.decode("utf-8", "replace") for body in bank.deliveries]}
+
+
+def _add_fault(
+    bank: Sandbox,
+    *,
+    fault: str = "status",
+    n: int = 1,
+    seconds: float | None = None,
+    on: str = "any",
+    arguments: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    bounds = {"left": n} if seconds is None else {"seconds": seconds}
+    bank._faults.fail(fault, on, arguments or {}, **bounds)
+    return {}
+
+
+def _clear_faults(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    bank.clear_faults()
+    return {}
+
+
+def _settings(bank: Sandbox, **changes: Any) -> dict[str, Any]:
+    unknown = sorted(set(changes) - set(_SETTINGS))
+    if unknown:
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    type(bank)(**changes)  # a bad value is refused here, before any other is set
+    for name, value in changes.items():
+        setattr(bank, name, value)
+    return {name: getattr(bank, name) for name in _SETTINGS}
+
+
+def _revoke(bank: Sandbox, *, token: str | None = None) -> dict[str, Any]:
+    if token is None:
+        bank.revoke_all_tokens()
+        return {}
+    return {"known": bank.revoke(token)}
+
+
+_ACTIONS: dict[tuple[str, str], Callable[..., dict[str, Any]]] = {
+    ("GET", "counters"): _counters,
+    ("DELETE", "counters"): _reset_counters,
+    ("GET", "requests"): _requests,
+    ("GET", "deliveries"): _deliveries,
+    ("POST", "faults"): _add_fault,
+    ("DELETE", "faults"): _clear_faults,
+    ("GET", "settings"): _settings,
+    ("POST", "settings"): _settings,
+    ("POST", "revoke"): _revoke,
+}
+
+
+def administer(bank: Sandbox, request: Inbound) -> Reply:
+    """Carry out one admin request: 200 with a JSON object, 404, or 400 with ``{"error": …}``."""
+    action = _ACTIONS.get((request.method, request.path.removeprefix(ADMIN_PREFIX)))
+    if action is None:
+        return json_reply(404, {"error": "no such admin action"})
+    try:
+        return json_reply(200, action(bank, **json.loads(request.body or b"{}")))
+    except (ValueError, TypeError) as error:
+        return json_reply(400, {"error": str(error)})

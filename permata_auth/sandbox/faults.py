@@ -1,0 +1,407 @@
+"""The faults that the sandbox can inject, one small function each, and the queue of those to come.
+
+A fault is built from its arguments and gives an *effect*: a function of the request and of the
+honest answer. An effect that never asks for the answer replaces the bank's work (nothing is issued
+or delivered); one that asks lets the bank do it and then spoils the reply.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json as jsonlib
+import math
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http.client import responses
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from .messages import Inbound, Reply, Wire, bank_error, json_reply, oauth_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Effect = Callable[[Inbound, Callable[[], Reply]], Reply]
+
+_MIB = 2**20
+_MISSING: Any = object()
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _check(is_number and math.isfinite(value) and value >= 0, f"{name} must be seconds >= 0")
+
+
+def _check_status(value: int) -> None:
+    _check(isinstance(value, int) and 200 <= value <= 599, "status must be 200 to 599")
+
+
+def _check_size(value: int) -> None:
+    _check(isinstance(value, int) and value > 0, "bytes must be a positive int")
+
+
+def _octets(value: Any) -> bytes:
+    """Return bytes as they are, text as UTF-8, and anything else as JSON."""
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else jsonlib.dumps(value)).encode()
+
+
+def status(
+    *,
+    status: int = 503,
+    retry_after: float | str | None = None,
+    body: Any = None,
+    content_type: str | None = None,
+) -> Effect:
+    """Answer with this status; without a body (text, bytes or JSON), in the bank's error shape."""
+    _check_status(status)
+    headers = () if retry_after is None else (("Retry-After", str(retry_after)),)
+
+    def effect(request: Inbound, _: Callable[[], Reply]) -> Reply:
+        reply = attrs.evolve(_error(request, status), headers=headers)
+        if body is not None:
+            reply = attrs.evolve(reply, body=_octets(body))
+        return attrs.evolve(reply, content_type=content_type or reply.content_type)
+
+    return effect
+
+
+def _error(request: Inbound, status: int) -> Reply:
+    phrase = responses.get(status, "Error")
+    if status in (204, 304):
+        return Reply(status=status)
+    if request.is_login and status in (400, 401):
+        error = {400: "invalid_request", 401: "invalid_client"}[status]
+        return oauth_error(status, error, phrase)
+    return bank_error(status, phrase)
+
+
+def clock() -> Effect:
+    """Answer as the bank does when this machine's clock or zone is off."""
+    return lambda request, answer: bank_error(403, "Invalid Timestamp Value")
+
+
+def redirect(*, location: str, status: int = 307) -> Effect:
+    """Send the caller elsewhere."""
+    _check(status in (301, 302, 303, 307, 308), "status must be a redirect")
+    _check(location.isprintable() and location.isascii(), "location must be plain ASCII")
+    return lambda request, answer: Reply(status=status, headers=(("Location", location),))
+
+
+def drop() -> Effect:
+    """Close the connection in an orderly way without a byte."""
+    return lambda request, answer: Reply(status=0, wire=Wire(pieces=lambda head, body: ()))
+
+
+def reset(*, at: str = "start") -> Effect:
+    """Reset the connection: before the work, or amid the headers or the body of its answer."""
+    pieces: dict[str, Callable[[bytes, bytes], Iterable[bytes]]] = {
+        "start": lambda head, body: (),
+        "headers": lambda head, body: (head[: len(head) // 2],),
+        "body": lambda head, body: (head + body[: len(body) // 2],),
+    }
+    _check(at in pieces, f"at must be one of {sorted(pieces)}")
+    wire = Wire(pieces=pieces[at], reset=True)
+
+    def effect(_: Inbound, answer: Callable[[], Reply]) -> Reply:
+        reply = Reply(status=0) if at == "start" else answer()
+        return attrs.evolve(reply, wire=wire)
+
+    return effect
+
+
+def slow(*, seconds: float) -> Effect:
+    """Do the work, then wait before the first byte of the reply."""
+    _check_seconds("seconds", seconds)
+    return lambda request, answer: attrs.evolve(answer(), delay=seconds)
+
+
+def drip(*, interval: float = 0.1, part: str = "body") -> Effect:
+    """Send the headers and the body, or the body only, one byte at a time."""
+    _check_seconds("interval", interval)
+    _check(part in ("headers", "body"), "part must be 'headers' or 'body'")
+
+    def pieces(head: bytes, body: bytes) -> Iterator[bytes]:
+        at_once, dripped = (b"", head + body) if part == "headers" else (head, body)
+        yield at_once
+        for index in range(len(dripped)):
+            yield dripped[index : index + 1]
+
+    wire = Wire(pieces=pieces, interval=interval)
+    return lambda request, answer: attrs.evolve(answer(), wire=wire)
+
+
+def truncated() -> Effect:
+    """Announce the whole body, send half of it and close."""
+    wire = Wire(pieces=lambda head, body: (head + body[: len(body) // 2],))
+    return lambda request, answer: attrs.evolve(answer(), wire=wire)
+
+
+def huge(*, bytes: int = 100 * _MIB) -> Effect:  # noqa: A002 - the plainest name
+    """Stream a 200 of about this many bytes of valid JSON."""
+    _check_size(bytes)
+    return _stream(-(-bytes // 65536))
+
+
+def _stream(count: int) -> Effect:
+    prefix, filler, suffix = b'{"access_token":"', b"x" * 65536, b'"}'
+
+    def pieces(head: bytes, body: bytes) -> Iterator[bytes]:
+        yield head + prefix
+        for _ in range(count):
+            yield filler
+        yield suffix
+
+    length = str(len(prefix) + count * len(filler) + len(suffix))
+    reply = Reply(status=200, headers=(("Content-Length", length),), wire=Wire(pieces=pieces))
+    return lambda request, answer: reply
+
+
+def gzip_bomb(*, bytes: int = 100 * _MIB) -> Effect:  # noqa: A002 - the plainest name
+    """Answer with a small gzip body that unpacks to about this many bytes of JSON white space."""
+    _check_size(bytes)
+    packer = zlib.compressobj(wbits=31)
+    member = packer.compress(b" " * _MIB) + packer.flush()
+    # A gzip file may be a sequence of members, so a bomb of any size is cheap to make.
+    body = member * -(-bytes // _MIB)
+    reply = Reply(status=200, body=body, headers=(("Content-Encoding", "gzip"),))
+    return lambda request, answer: reply
+
+
+def html() -> Effect:
+    """Answer 200 with the page of some proxy or portal."""
+    page = b"<!doctype html><html><body><h1>Maintenance</h1></body></html>"
+    return lambda request, answer: Reply(status=200, body=page, content_type="text/html")
+
+
+def empty(*, status: int = 200) -> Effect:
+    """Answer with a body of no bytes."""
+    _check_status(status)
+    return lambda request, answer: Reply(status=status)
+
+
+def json(
+    *,
+    body: Any = _MISSING,
+    raw: str | bytes | None = None,
+    json_fields: Mapping[str, Any] | None = None,
+    drop_fields: Iterable[str] = (),
+    status: int = 200,
+) -> Effect:
+    """Answer with this JSON value, this raw text, or the honest reply with some fields changed."""
+    _check_status(status)
+    _check(body is _MISSING or raw is None, "give body or raw, not both")
+    dropped = frozenset([drop_fields] if isinstance(drop_fields, str) else drop_fields)
+    changed = dict(json_fields or {})
+    if raw is not None:
+        return lambda request, answer: Reply(status=status, body=_octets(raw))
+    if body is not _MISSING:
+        return lambda request, answer: json_reply(status, body)
+    _check(bool(dropped or changed), "give body, raw, json_fields or drop_fields")
+    return _edit(lambda fields: _without(fields | changed, dropped), status=status)
+
+
+def _without(fields: dict[str, Any], dropped: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in dropped}
+
+
+def _edit(change: Callable[[dict[str, Any]], dict[str, Any]], *, status: int) -> Effect:
+    """Change the fields of an honest 200; let a refusal through as it is."""
+
+    def effect(_: Inbound, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        if reply.status != 200:
+            return reply
+        document = change(jsonlib.loads(reply.body))
+        return attrs.evolve(reply, status=status, body=jsonlib.dumps(document).encode())
+
+    return effect
+
+
+def encoding(*, encoding: str = "latin-1", charset: str = "utf-8") -> Effect:
+    """Send the honest reply, plus a field of non-ASCII text, in another encoding than declared."""
+    try:
+        "é".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise ValueError("encoding must be one that Python knows and that has an é") from None
+
+    def effect(_: Inbound, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        document = {**jsonlib.loads(reply.body), "note": "é"}
+        text = jsonlib.dumps(document, ensure_ascii=False)
+        content_type = f"application/json; charset={charset}"
+        return attrs.evolve(reply, body=text.encode(encoding), content_type=content_type)
+
+    return effect
+
+
+FAULTS: dict[str, Callable[..., Effect]] = {
+    "status": status,
+    "clock": clock,
+    "redirect": redirect,
+    "drop": drop,
+    "reset": reset,
+    "slow": slow,
+    "drip": drip,
+    "truncated": truncated,
+    "huge": huge,
+    "gzip_bomb": gzip_bomb,
+    "html": html,
+    "empty": empty,
+    "json": json,
+    "wrong_type": json,
+    "encoding": encoding,
+}
+
+_MATCHES: dict[str, Callable[[Inbound], bool]] = {
+    "any": lambda request: True,
+    "token": lambda request: request.is_login,
+    "calls": lambda request: not request.is_login,
+}
+
+
+def build(fault: str, arguments: Mapping[str, Any]) -> Effect:
+    """Return the effect of a fault; raise ValueError for a name or an argument that is unknown."""
+    _check(fault in FAULTS, f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")
+    builder = FAULTS[fault]
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"fault {fault!r}: {error}") from None
+    return builder(**arguments)
+
+
+class Gate:
+    """Holds the next requests inside the bank until it is released; made by ``hold_next()``.
+
+    ``arrived`` is set when as many requests as asked for are waiting. As a context manager it
+    releases on the way out.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.arrived = threading.Event()
+        self._released = threading.Event()
+        self._missing = count
+        self._lock = threading.Lock()
+
+    def release(self) -> None:
+        """Let the held requests go on; those that have not come yet will not be held."""
+        self._released.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def pass_through(self) -> None:
+        """Wait at the gate; called by the server."""
+        with self._lock:
+            self._missing -= 1
+            if self._missing == 0:
+                self.arrived.set()
+        self._released.wait()
+
+
+@attrs.define(kw_only=True, eq=False)
+class _Rule:
+    """Which requests a fault or a gate is for, and how many or how long still."""
+
+    on: str = attrs.field(validator=attrs.validators.in_(_MATCHES))
+    name: str = ""
+    effect: Effect | None = None
+    gate: Gate | None = None
+    left: float = math.inf
+    until: float = math.inf
+
+    def is_spent(self) -> bool:
+        return self.left <= 0 or time.monotonic() >= self.until
+
+
+@attrs.define(eq=False)
+class FaultBook:
+    """The faults and gates still to come, first in, first out. Thread-safe."""
+
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
+    _faults: list[_Rule] = attrs.field(factory=list, init=False)
+    _holds: list[_Rule] = attrs.field(factory=list, init=False)
+    _gates: list[Gate] = attrs.field(factory=list, init=False)
+
+    def fail(
+        self,
+        fault: str,
+        on: str,
+        arguments: Mapping[str, Any],
+        *,
+        left: float = math.inf,
+        seconds: float = math.inf,
+    ) -> None:
+        """Queue a fault for ``left`` requests or for ``seconds``."""
+        _check(left >= 1, "n must be at least 1")
+        _check(seconds > 0, "seconds must be positive")
+        until = time.monotonic() + seconds
+        rule = _Rule(on=on, name=fault, effect=build(fault, arguments), left=left, until=until)
+        with self._lock:
+            self._faults.append(rule)
+
+    def hold(self, n: int, on: str) -> Gate:
+        """Queue a gate for ``n`` requests."""
+        _check(n >= 1, "n must be at least 1")
+        rule = _Rule(on=on, gate=Gate(n), left=n)
+        assert rule.gate is not None
+        with self._lock:
+            self._holds.append(rule)
+            self._gates = [gate for gate in self._gates if not gate._released.is_set()]
+            self._gates.append(rule.gate)
+        return rule.gate
+
+    def clear(self) -> None:
+        """Forget all faults and release all gates."""
+        with self._lock:
+            self._faults.clear()
+        self.release()
+
+    def release(self) -> None:
+        """Release all gates and forget those that nobody has reached."""
+        with self._lock:
+            self._holds.clear()
+            gates, self._gates = self._gates, []
+        for gate in gates:
+            gate.release()
+
+    def _take(self, rules: list[_Rule], request: Inbound) -> _Rule | None:
+        with self._lock:
+            rules[:] = [rule for rule in rules if not rule.is_spent()]
+            for rule in rules:
+                if _MATCHES[rule.on](request):
+                    rule.left -= 1
+                    return rule
+            return None
+
+    def hold_back(self, request: Inbound) -> None:
+        """Block at the next gate that is meant for this request, if there is one."""
+        rule = self._take(self._holds, request)
+        if rule and rule.gate:
+            rule.gate.pass_through()
+
+    def apply(self, request: Inbound, answer: Callable[[], Reply]) -> Reply:
+        """Return the honest answer, or what the next fault for this request makes of it."""
+        rule = self._take(self._faults, request)
+        if rule is None or rule.effect is None:
+            return answer()
+        return attrs.evolve(rule.effect(request, answer), reason=f"fault: {rule.name}")

@@ -1,0 +1,124 @@
+"""What passes between the network, the bank's rules and the faults: plain values, no behaviour."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+from werkzeug.datastructures import Headers
+
+TOKEN_PATH = "/apiservice/oauth/token"
+CALLBACK_PATH = "/apiservice/wa/callbackstatus"
+ADMIN_PREFIX = "/__sandbox__/"
+JSON_TYPE = "application/json"
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+_SECRET_HEADERS = frozenset({"authorization", "api-key", "oauth-signature", "permata-signature"})
+
+
+@attrs.frozen(kw_only=True)
+class Inbound:
+    """One request as it arrived. Header names compare without case, as HTTP wants."""
+
+    method: str
+    path: str
+    headers: Headers = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+    @property
+    def is_login(self) -> bool:
+        return self.path == TOKEN_PATH
+
+
+@attrs.frozen(kw_only=True)
+class Wire:
+    """How to put a faulty reply on the connection, which is closed afterwards.
+
+    ``pieces`` gets the head and the body of the reply as bytes and returns what is really sent,
+    ``interval`` seconds apart. ``reset`` ends with a TCP reset instead of an orderly close.
+    """
+
+    pieces: Callable[[bytes, bytes], Iterable[bytes]]
+    interval: float = 0.0
+    reset: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """What the bank answers. ``status`` 0 means that no status line is sent at all."""
+
+    status: int
+    body: bytes = attrs.field(default=b"", repr=False)
+    content_type: str = JSON_TYPE
+    headers: tuple[tuple[str, str], ...] = ()
+    reason: str = "ok"
+    token_fingerprint: str | None = None
+    delay: float = 0.0
+    wire: Wire | None = None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class RecordedRequest:
+    """One request that the bank answered or dropped, in the order of the decisions.
+
+    ``at`` is ``time.monotonic()`` at arrival. ``status`` is 0 where a fault sent no status line.
+    ``reason`` says in a few words why the bank answered so. ``token_fingerprint`` names the token
+    that a call carried or a login was given. The repr and :meth:`masked` show no secret.
+    """
+
+    method: str
+    path: str
+    headers: Headers
+    body: bytes
+    status: int
+    at: float
+    reason: str
+    token_fingerprint: str | None
+
+    def masked(self) -> dict[str, Any]:
+        """Return a JSON-able dict of everything but credentials, signatures and the body."""
+        fields = attrs.asdict(self, recurse=False)
+        fields["headers"] = {
+            name: "***" if name.lower() in _SECRET_HEADERS else value
+            for name, value in self.headers.items()
+        }
+        fields["body"] = f"<{len(self.body)} bytes>"
+        return fields
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.masked().items())
+        return f"RecordedRequest({shown})"
+
+
+@attrs.frozen(kw_only=True)
+class IssuedToken:
+    """A token that was minted, named by its fingerprint; both times are ``time.monotonic()``."""
+
+    fingerprint: str
+    issued_at: float
+    expires_at: float
+
+
+def fingerprint(token: str) -> str:
+    """Return the first 8 hex digits of the token's SHA-256: a name that gives nothing away."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def json_reply(status: int, document: object, *, reason: str = "ok", **fields: Any) -> Reply:
+    """Return a JSON reply; further fields go to :class:`Reply` unchanged."""
+    return Reply(status=status, body=json.dumps(document).encode(), reason=reason, **fields)
+
+
+def oauth_error(status: int, error: str, description: str, **fields: Any) -> Reply:
+    """Return the OAuth error shape, which only the token endpoint uses."""
+    document = {"error": error, "error_description": description}
+    return json_reply(status, document, reason=f"{error}: {description}", **fields)
+
+
+def bank_error(status: int, description: str, *, reason: str = "", **fields: Any) -> Reply:
+    """Return the bank's own error shape."""
+    document = {"ErrorCode": str(status), "ErrorDescription": description}
+    return json_reply(status, document, reason=reason or description, **fields)
