@@ -1,0 +1,162 @@
+"""Authorise calls: an auth object for requests, and a plain function for every other client."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from ._settings import url_problem
+from .exceptions import ConfigurationError, PermataAuthError, SignatureError
+from .handler import LoginHandler
+
+
+def sign_request(
+    handler: LoginHandler,
+    method: str,
+    url: str,
+    body: bytes = b"",
+    *,
+    canonicalizer: str | None = None,
+) -> dict[str, str]:
+    """Return the headers that authorise one call, signed now over exactly these bytes.
+
+    For HTTP clients other than requests; send them at once, and ``body`` unchanged. Blocks only
+    for a login, as :meth:`LoginHandler.get_token`, and raises what that raises. Raises
+    SignatureError for a body that is not bytes and a URL that no token may be sent to (plain http
+    to another machine), ConfigurationError for a canonicaliser that does not exist.
+    """
+    if not isinstance(body, bytes):
+        raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
+    if not url.startswith("https://"):
+        _refuse_insecure(handler, url)
+    try:
+        return handler.credentials.sign(
+            handler.get_token(), method, url, body, canonicalizer=canonicalizer
+        )
+    except PermataAuthError as error:
+        raise error.with_traceback(None) from None  # without the frames that hold the token
+
+
+def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str, ...]:
+    """Return the names of the headers that ``handler`` signs with; raise if it cannot sign."""
+    if not isinstance(handler, LoginHandler):
+        raise ConfigurationError("handler must be a LoginHandler")
+    signed = handler.credentials.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer)
+    return tuple(signed)
+
+
+class PermataAuth(AuthBase):
+    """Authorise every request of a session, or of one call (``auth=``). Thread-safe.
+
+    Signs the bytes that are sent, when the request is prepared: a prepared request that waits for
+    minutes is too old for the bank. Files opened in binary mode are read into memory; a generator
+    or another stream is a SignatureError. ``canonicalizer`` overrides that of the credentials.
+
+    If the bank rejects the token, that token is dropped, and the request is sent once more with a
+    new one; every other refusal is the caller's. To tell them apart the body of a 401 or 403 is
+    read, also with ``stream=True``. A redirect within the origin is signed anew; one to another
+    origin carries nothing that was added here.
+
+    Blocks for a login where one is needed, and raises as :func:`sign_request`.
+    """
+
+    def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
+        self._signed_names = signed_names(handler, canonicalizer)
+        self._handler = handler
+        self._canonicalizer = canonicalizer
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        _settle_body(request)
+        request.headers.update(self._sign(request))
+        if self._on_answer not in request.hooks["response"]:  # prepared a second time
+            request.hooks["response"].append(self._on_answer)
+        return request
+
+    def _sign(self, request: requests.PreparedRequest) -> dict[str, str]:
+        return sign_request(
+            self._handler,
+            request.method or "GET",
+            request.url or "",
+            cast("bytes | None", request.body) or b"",
+            canonicalizer=self._canonicalizer,
+        )
+
+    def _on_answer(self, answer: requests.Response, **how_sent: Any) -> requests.Response:
+        request = answer.request
+        if self._is_token_rejected(answer):
+            answer = self._send_again(answer, **how_sent)
+        if answer.is_redirect:
+            # requests makes what follows from a copy of the request that it sent at first.
+            self._ready_for_redirect(request, answer)
+        return answer
+
+    def _is_token_rejected(self, answer: requests.Response) -> bool:
+        if answer.status_code not in (401, 403):
+            return False
+        return self._handler.credentials.is_token_rejected(answer.status_code, answer.content)
+
+    def _send_again(self, answer: requests.Response, **how_sent: Any) -> requests.Response:
+        rejected = answer.request
+        answer.close()
+        again = rejected.copy()
+        # The token that this request carried: by now another one may be cached.
+        self._handler.invalidate(str(rejected.headers["Authorization"]).partition(" ")[2])
+        again.headers.update(self._sign(again))
+        second = answer.connection.send(again, **how_sent)
+        second.history.append(answer)
+        return second
+
+    def _ready_for_redirect(
+        self, request: requests.PreparedRequest, answer: requests.Response
+    ) -> None:
+        """Change ``request`` so that what requests copies for the redirect is authorised aright."""
+        following = requests.Session().resolve_redirects(answer, request, yield_requests=True)
+        target = cast("requests.PreparedRequest", next(following))
+        if _origin(target.url) == _origin(request.url):
+            request.headers.update(self._sign(target))
+            return
+        for name in self._signed_names:
+            request.headers.pop(name, None)
+        # Else a 401 from over there would be answered with a token.
+        hooks = [hook for hook in request.hooks["response"] if hook != self._on_answer]
+        request.hooks = {**request.hooks, "response": hooks}
+
+
+def _refuse_insecure(handler: LoginHandler, url: str) -> None:
+    is_allowed = getattr(handler.credentials, "allow_insecure_http", False)
+    problem = url_problem(url.partition("#")[0], allow_insecure_http=is_allowed)
+    if problem is not None:
+        raise SignatureError(f"no token is sent to this URL: it {problem}")
+
+
+def _origin(url: str | None) -> tuple[str, str]:
+    # As they are written, so that no two ways of parsing a host can disagree: a port that is
+    # spelled out in one of them alone counts as another origin.
+    parts = urlsplit(url or "")
+    return parts.scheme, parts.netloc.lower()
+
+
+def _settle_body(request: requests.PreparedRequest) -> None:
+    """Turn the body into the bytes that are both signed and sent, as often as need be."""
+    request.body = _as_bytes(request.body) or None
+    request._body_position = None  # type: ignore[attr-defined]  # no file to rewind any more
+    request.headers.pop("Transfer-Encoding", None)
+    request.prepare_content_length(request.body)
+
+
+def _as_bytes(body: Any) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode()
+    if getattr(body, "seekable", bool)():
+        body = body.read()
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise SignatureError(
+        "a stream can be neither signed nor sent twice; "
+        "give its bytes, or a file that is opened in binary mode"
+    )
