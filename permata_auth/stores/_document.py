@@ -1,0 +1,76 @@
+"""The form that a token has in a store, and how long it lives for who reads it there."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from .. import _clock
+from ..tokens import AccessToken
+
+_VERSION = 1
+
+
+@functools.lru_cache(maxsize=1)
+def _running_clock() -> str | None:
+    """Name the clock of :func:`_clock.now`, which all processes of one boot share; None if none."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/time').readlink()}"  # containers may shift it
+    except (OSError, ValueError):
+        return None
+
+
+def dump(key: str, token: AccessToken) -> bytes:
+    """Return the document of ``token``."""
+    document = {
+        "version": _VERSION,
+        "key": key,
+        "token": token.value,
+        "type": token.token_type,
+        "scope": token.scope,
+        "issued_at": token.issued_at.isoformat(),
+        "expires_at": token.expires_at.isoformat(),
+        "clock": _running_clock(),
+        "deadline": token.deadline,
+    }
+    return json.dumps(document).encode()
+
+
+def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessToken | None:
+    """Return the token in a document, or None if it has expired.
+
+    Its life runs on the writer's own clock where this process has the same one. Elsewhere wall
+    clocks differ, so the token is taken to die at the first of: the writer's wall-clock time, its
+    whole lifetime from now, ``time_to_live`` seconds (what the store's own clock leaves it).
+
+    Raises ValueError, without a word of the data, for what is no document of ``key``.
+    """
+    try:
+        document = json.loads(data)
+        if document["version"] != _VERSION or document["key"] != key:
+            raise ValueError
+        issued = datetime.fromisoformat(document["issued_at"])
+        expires = datetime.fromisoformat(document["expires_at"])
+        by_wall = expires.timestamp() - _clock.wall()
+        if document["clock"] is not None and document["clock"] == _running_clock():
+            life = document["deadline"] - _clock.now()
+        else:
+            life = min(by_wall, (expires - issued).total_seconds())
+        life = min(life, time_to_live)
+        # Dates as this process's wall clock has them, but for the noise of reading two clocks.
+        drift = timedelta(seconds=0.0 if abs(life - by_wall) < 0.001 else life - by_wall)
+        token = AccessToken(
+            value=document["token"],
+            issued_at=issued + drift,
+            expires_at=expires + drift,
+            token_type=document["type"],
+            scope=document["scope"],
+        )
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        # From None: a parser's own error holds the whole document.
+        raise ValueError("it holds no token of these credentials") from None
+    return token if life > 0 else None

@@ -1,0 +1,49 @@
+"""Tokens sealed for a store that others can read or write: encrypted and authenticated."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..exceptions import ConfigurationError
+from ..tokens import AccessToken
+from . import _document
+from .base import KeySource
+
+_NONCE_BYTES = 12
+
+
+class Seal:
+    """AES-256-GCM with a key derived from credentials.
+
+    Who does not have the credentials learns nothing from a sealed token but its length, and can
+    neither make one nor move one to another key.
+    """
+
+    def __init__(self, credentials: object) -> None:
+        if not isinstance(credentials, KeySource):
+            raise ConfigurationError("this token store needs credentials that have derive_key()")
+        self._cipher = AESGCM(credentials.derive_key("token store"))
+        #: Names the secrets without telling them: sealed by others, a token is of no use here.
+        self.name = credentials.derive_key("token store name").hex()[:16]
+
+    def seal(self, key: str, token: AccessToken) -> str:
+        """Return ``token`` as ASCII text."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._cipher.encrypt(nonce, _document.dump(key, token), key.encode())
+        return base64.b64encode(nonce + sealed).decode()
+
+    def unseal(
+        self, key: str, text: str | bytes, *, time_to_live: float = math.inf
+    ) -> AccessToken | None:
+        """Return the token, or None if it has expired. Raises ValueError for anything foreign."""
+        try:
+            data = base64.b64decode(text, validate=True)
+            plain = self._cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], key.encode())
+        except (InvalidTag, ValueError):
+            raise ValueError("it was not sealed with these credentials") from None
+        return _document.parse(key, plain, time_to_live=time_to_live)
