@@ -1,0 +1,64 @@
+"""Django: settings in ``PERMATA_AUTH``, checks, webhooks, commands, and tokens in the cache.
+
+::
+
+    INSTALLED_APPS = [..., "permata_auth.integrations.django"]
+    PERMATA_AUTH = {
+        "TOKEN_URL": "https://bank.invalid/apiservice/oauth/token",
+        "TOKEN_STORE": "cache:default",
+    }
+
+    # urls.py
+    path("permata/", include("permata_auth.integrations.django.urls"))
+
+    # anywhere
+    from permata_auth.integrations.django import get_session
+    get_session().post(url, json=inquiry)
+
+The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; the
+environment is asked for what is not there. Besides those of the credentials: ``TOKEN_STORE`` (a
+URL, ``cache:`` and the alias of a cache, or a TokenStore), ``REFRESH_BUFFER_SECS``,
+``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or its dotted path); for
+webhooks ``CALLBACK_STATUS_URL``, ``APP_SECRETS``, ``MAX_BODY_BYTES``. ``manage.py check`` names
+what is missing or wrong.
+
+Nothing happens before the first use: no thread, no connection, no login.
+"""
+
+from __future__ import annotations
+
+import requests
+
+from ...callback_status import CallbackStatusClient
+from ...handler import LoginHandler
+
+try:
+    import django as _django
+except ModuleNotFoundError as _error:
+    raise ImportError(
+        "permata_auth.integrations.django needs Django: pip install 'permata-auth[django]'"
+    ) from _error
+
+from ._services import current
+
+__all__ = ["get_callback_status", "get_handler", "get_session"]
+
+del _django
+
+
+def get_handler() -> LoginHandler:
+    """Return this project's handler. Raises ConfigurationError for wrong settings."""
+    return current().handler
+
+
+def get_session() -> requests.Session:
+    """Return a session whose calls are authorised, one for all threads of this process.
+
+    A call waits 5 s to connect and 30 s for each read, unless ``timeout=`` says otherwise.
+    """
+    return current().session
+
+
+def get_callback_status() -> CallbackStatusClient:
+    """Return the client for ``CALLBACK_STATUS_URL``."""
+    return current().callback_status

@@ -1,0 +1,23 @@
+"""``manage.py permata_status``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from permata_auth.exceptions import PermataAuthError
+from permata_auth.integrations.django._services import current
+
+
+class Command(BaseCommand):
+    """Show how things stand."""
+
+    help = "Check the settings and show the shared token, if any. Logs nobody in."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            for name, value in current().status().items():
+                self.stdout.write(f"{name}: {value}")
+        except PermataAuthError as error:
+            raise CommandError(str(error)) from None

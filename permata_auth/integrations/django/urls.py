@@ -1,0 +1,13 @@
+"""``webhook`` and ``health``, for ``include("permata_auth.integrations.django.urls")``."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from . import views
+
+app_name = "permata_auth"
+urlpatterns = [
+    path("webhook", views.webhook, name="webhook"),
+    path("health", views.health, name="health"),
+]
