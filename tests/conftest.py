@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+
+import pytest
+from support.clock import FakeClock
+from support.secrets import LogWatch, Secrets
+
+from permata_auth import LoginHandler, SchedulerConfig, TokenScheduler
+from permata_auth.sandbox import Sandbox
+
+_THREADS_END_WITHIN = 5.0
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_thread():
+    """Fail a test after which a thread of the product still runs."""
+    before = set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + _THREADS_END_WITHIN
+    gc.collect()  # a handler that the test has dropped takes its threads with it
+    while left := [t for t in _product_threads() if t not in before]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"threads left running: {left}")
+        left[0].join(0.02)
+
+
+def _product_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("permata-auth-")]
+
+
+@pytest.fixture(autouse=True)
+def secrets(_leaves_no_thread):
+    """Fail a test during which a known secret showed up in a log record; knows the bank's."""
+    known = Secrets()
+    watch = LogWatch()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(watch)
+    root.setLevel(logging.DEBUG)
+    yield known
+    root.removeHandler(watch)
+    root.setLevel(level)
+    found = known.found_in(*watch.texts)
+    assert not found, f"secrets in log records: {found}"
+
+
+@pytest.fixture
+def make_bank(secrets):
+    """Start banks: ``make_bank(token_lifetime=2.0)``."""
+    banks = []
+
+    def make(**arguments) -> Sandbox:
+        bank = Sandbox(**arguments).start()
+        banks.append(bank)
+        secrets.watch(bank)
+        return bank
+
+    yield make
+    for bank in banks:
+        bank.stop()
+    for bank in banks:
+        bank.check()
+
+
+@pytest.fixture
+def bank(request, make_bank):
+    """A started bank; ``@pytest.mark.bank(token_lifetime=2.0)`` gives its arguments."""
+    marker = request.node.get_closest_marker("bank")
+    return make_bank(**(marker.kwargs if marker else {}))
+
+
+@pytest.fixture
+def make_handler():
+    """Make handlers that are shut down at the end: ``make_handler(credentials, **arguments)``."""
+    handlers = []
+
+    def make(credentials, **arguments) -> LoginHandler:
+        handler = LoginHandler(credentials, **arguments)
+        handlers.append(handler)
+        return handler
+
+    yield make
+    for handler in handlers:
+        handler.shutdown()
+
+
+@pytest.fixture
+def make_scheduler():
+    """Make schedulers that are shut down at the end: ``make_scheduler(buffer, minimum)``."""
+    schedulers = []
+
+    def make(buffer=300.0, minimum=60.0, **arguments) -> TokenScheduler:
+        scheduler = TokenScheduler(SchedulerConfig(buffer, minimum), **arguments)
+        schedulers.append(scheduler)
+        return scheduler
+
+    yield make
+    for scheduler in schedulers:
+        scheduler.shutdown()
+
+
+@pytest.fixture
+def clock():
+    """A clock that moves only when it is told to; see :class:`support.clock.FakeClock`."""
+    with FakeClock() as clock:
+        yield clock

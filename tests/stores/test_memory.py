@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from support.clients import token
+from support.scripts import run
+from support.threads import Call
+
+from permata_auth import MemoryTokenStore, TokenStore
+
+from .contract import KEY, StoreContract
+
+
+class TestMemoryTokenStore(StoreContract):
+    @pytest.fixture
+    def make_store(self):
+        store = MemoryTokenStore()
+        return lambda: store
+
+
+def test_it_is_a_token_store_by_shape():
+    store: TokenStore = MemoryTokenStore()
+    for name in ("load", "save", "discard", "lock"):
+        assert callable(getattr(store, name))
+
+
+def test_two_stores_share_nothing():
+    one, other = MemoryTokenStore(), MemoryTokenStore()
+    one.save(KEY, token())
+    assert other.load(KEY) is None
+    with one.lock(KEY):
+
+        def enter():
+            with other.lock(KEY):
+                return True
+
+        assert Call(enter).value()
+
+
+def test_expiry_is_judged_on_the_clock_that_wall_clock_steps_do_not_touch(clock):
+    store = MemoryTokenStore()
+    store.save(KEY, token(lifetime=100))
+    clock.step_wall(1_000_000)
+    assert store.load(KEY) is not None
+    clock.advance(99)
+    assert store.load(KEY) is not None
+    clock.advance(1)
+    assert store.load(KEY) is None
+
+
+def test_a_discard_that_meets_a_save_in_the_middle_puts_the_new_token_back():
+    class Tokens(dict):
+        def pop(self, *args):
+            store.save(KEY, new)  # between the look and the removal
+            return super().pop(*args)
+
+    store, old, new = MemoryTokenStore(), token(), token()
+    store._tokens = Tokens()
+    store.save(KEY, old)
+    store.discard(KEY, old)
+    assert store.load(KEY).value == new.value
+
+
+def test_every_thread_gets_the_same_lock():
+    store, barrier, locks = MemoryTokenStore(), threading.Barrier(8), []
+
+    def ask():
+        barrier.wait(20)
+        locks.append(store.lock(KEY))
+
+    for call in [Call(ask) for _ in range(8)]:
+        call.value()
+    assert len({id(lock) for lock in locks}) == 1
+
+
+def test_a_forked_child_has_the_token_and_a_lock_that_nobody_holds():
+    ended = run(
+        """
+        import os, sys, warnings
+        from permata_auth import MemoryTokenStore
+        from support.clients import token
+
+        store = MemoryTokenStore()
+        store.save("key", token(value="example-token"))
+        with store.lock("key"):  # as another thread might at the moment of the fork
+            child = os.fork()
+            if child == 0:
+                assert store.load("key").value == "example-token"
+                assert store.lock("key").acquire(timeout=5)
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        """
+    )
+    assert (ended.status, ended.err) == (0, "")

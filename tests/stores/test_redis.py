@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import base64
+import logging
+import pickle
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+redis = pytest.importorskip("redis")
+pytest.importorskip("cryptography")
+
+from support.clients import ScriptedClient, credentials, token  # noqa: E402
+from support.scripts import run  # noqa: E402
+from support.threads import Call, until  # noqa: E402
+
+from permata_auth import (  # noqa: E402
+    ConfigurationError,
+    RedisTokenStore,
+    TokenStoreError,
+    _clock,
+)
+from permata_auth.stores import redis as module  # noqa: E402
+
+from .contract import KEY, StoreContract  # noqa: E402
+
+
+class TestRedisTokenStore(StoreContract):
+    @pytest.fixture(params=["url", "client", "decoding client"])
+    def make_store(self, request, redis_server):
+        clients = []
+
+        def make():
+            if request.param == "url":
+                store = RedisTokenStore(redis_server.url, credentials=credentials())
+                clients.append(store._client)
+                return store
+            decodes = request.param == "decoding client"
+            clients.append(redis_server.client(decode_responses=decodes))
+            return RedisTokenStore(clients[-1], credentials=credentials())
+
+        yield make
+        for client in clients:
+            client.close()
+
+
+@pytest.fixture
+def client(redis_server):
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def store(client):
+    return RedisTokenStore(client, credentials=credentials())
+
+
+def stored_names(client) -> list[bytes]:
+    return sorted(client.scan_iter(b"*"))
+
+
+def test_what_comes_back_is_equal_to_what_was_saved(store):
+    saved = token()
+    store.save(KEY, saved)
+    assert store.load(KEY) == saved
+
+
+def test_a_reader_of_the_server_learns_nothing(store, client, secrets):
+    saved = token()
+    store.save(KEY, saved)
+    with store.lock(KEY):
+        names = stored_names(client)
+        values = [client.get(name) for name in names]
+    assert len(names) == 2
+    shown = [text.decode("latin-1") for text in [*names, *values]]
+    shown += [base64.b64decode(value).decode("latin-1") for value in values if len(value) > 40]
+    secrets.add(saved.value, "resource.")
+    assert not secrets.found_in(*shown)
+    assert all(name.startswith(b"permata-auth:") for name in names)
+
+
+def test_two_writes_of_one_token_differ(store, client):
+    saved = token()
+    texts = set()
+    for _ in range(2):
+        store.save(KEY, saved)
+        texts.add(client.get(stored_names(client)[0]))
+    assert len(texts) == 2
+
+
+def test_a_writer_of_the_server_cannot_plant_a_token(store, client, caplog):
+    foreign = RedisTokenStore(client, credentials=credentials(client_secret="example-other"))
+    store.save(KEY, token())
+    foreign.save(KEY, token())
+    store.save("example-other-key", token())
+    mine = store._name(KEY)
+    genuine = client.get(mine)
+    flipped = bytearray(base64.b64decode(genuine))
+    flipped[20] ^= 1
+    planted = [
+        client.get(foreign._name(KEY)),
+        client.get(store._name("example-other-key")),
+        base64.b64encode(flipped),
+        genuine[:-8],
+        b"",
+        b"\xff\x00",
+        b'{"version": 1}',
+    ]
+    for text in planted:
+        client.set(mine, text)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert store.load(KEY) is None
+            assert store.load(KEY) is None
+        assert [r.getMessage() for r in caplog.records if r.name == module.__name__] == [
+            "Stored token passed over: it was not sealed with these credentials"
+        ]
+        healed = token()
+        store.save(KEY, healed)
+        assert store.load(KEY) == healed
+
+
+def test_other_secrets_of_the_same_client_have_a_token_of_their_own(client):
+    old, new = (
+        RedisTokenStore(client, credentials=credentials(static_key=f"example-{age}"))
+        for age in ("old", "new")
+    )
+    mine, yours = token(), token()
+    old.save(KEY, mine)
+    new.save(KEY, yours)
+    assert (old.load(KEY), new.load(KEY)) == (mine, yours)
+
+
+def test_the_server_drops_the_token_when_it_expires(store, client):
+    store.save(KEY, token(lifetime=500))
+    (name,) = stored_names(client)
+    assert 499_000 < client.pttl(name) <= 500_000
+
+
+@pytest.mark.parametrize("off", [-30.0, 30.0], ids=["behind", "ahead"])
+def test_a_reader_whose_clock_is_off_does_not_serve_a_dead_token(store, monkeypatch, off):
+    monkeypatch.setattr("permata_auth.stores._document._running_clock", lambda: None)
+    store.save(KEY, token(lifetime=100))
+    wall = _clock.wall
+    monkeypatch.setattr(_clock, "wall", lambda: wall() + off)
+    left = store.load(KEY).expires_in()
+    assert 99 < left <= 100 if off < 0 else 69 < left <= 70
+
+
+def test_a_life_that_somebody_prolonged_on_the_server_ends_all_the_same(store, client, monkeypatch):
+    monkeypatch.setattr("permata_auth.stores._document._running_clock", lambda: None)
+    store.save(KEY, token(lifetime=0.5))
+    (name,) = stored_names(client)
+    client.persist(name)
+    until(lambda: store.load(KEY) is None, timeout=5)
+    assert client.get(name)
+
+
+def test_a_prefix_keeps_stores_apart(client):
+    one = RedisTokenStore(client, credentials=credentials(), prefix="one:")
+    two = RedisTokenStore(client, credentials=credentials(), prefix="two:")
+    one.save(KEY, token())
+    assert two.load(KEY) is None
+    assert stored_names(client)[0].startswith(b"one:")
+
+
+def test_a_lock_lives_ten_seconds_and_is_extended_while_it_is_held(store, client, monkeypatch):
+    with store.lock(KEY):
+        (name,) = stored_names(client)
+        assert 9_000 < client.pttl(name) <= 10_000
+    assert not stored_names(client)
+    monkeypatch.setattr(module, "_LOCK_LIFE_MS", 400)
+    with store.lock(KEY):
+        until(lambda: client.pttl(name) < 320)
+        until(lambda: client.pttl(name) > 350, timeout=5)
+        time.sleep(0.5)
+        assert client.exists(name)
+    until(lambda: not [t for t in threading.enumerate() if t.name == "permata-auth-store-lock"])
+
+
+def test_a_lock_that_was_lost_is_neither_extended_nor_taken_from_the_next(store, client):
+    with store.lock(KEY):
+        (name,) = stored_names(client)
+        client.set(name, b"the fence of another", px=5_000)
+    assert client.get(name) == b"the fence of another"
+
+
+def test_a_killed_holders_lock_ends_by_itself(redis_server, store, monkeypatch):
+    code = """
+        import os, sys
+        from support.clients import credentials
+        from permata_auth.stores import redis
+        redis._LOCK_LIFE_MS = 1_000
+        with redis.RedisTokenStore(sys.argv[1], credentials=credentials()).lock("example-key"):
+            os.kill(os.getpid(), 9)
+        """
+    assert run(code, redis_server.url).status == -9
+    began = time.monotonic()
+    with store.lock(KEY):
+        assert time.monotonic() - began < 3
+
+
+def test_a_lock_that_is_never_free_is_an_error_in_the_end(store, client, monkeypatch):
+    monkeypatch.setattr(module, "_LONGEST_WAIT", 0.2)
+    client.set(f"{store._name(KEY)}:lock", b"the fence of another", px=60_000)
+    with pytest.raises(TokenStoreError, match="was not free"), store.lock(KEY):
+        pass
+
+
+def test_a_server_that_is_gone_is_a_store_error_without_the_url(secrets):
+    url = "redis://:example-password@127.0.0.1:1/0"
+    secrets.add("example-password")
+    store = RedisTokenStore(url, credentials=credentials())
+    for use in (
+        lambda: store.load(KEY),
+        lambda: store.save(KEY, token()),
+        lambda: store.discard(KEY, token()),
+        lambda: store.lock(KEY).__enter__(),
+    ):
+        with pytest.raises(TokenStoreError, match="ConnectionError") as caught:
+            use()
+        assert not secrets.found_in_error(caught.value)
+    assert not secrets.found_in(repr(store))
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_seconds(redis_server, client):
+    store = RedisTokenStore(redis_server.url + "?socket_timeout=0.2", credentials=credentials())
+    store.load(KEY)
+    client.execute_command("CLIENT", "PAUSE", 1_500, "ALL")
+    began = time.monotonic()
+    with pytest.raises(TokenStoreError, match="TimeoutError"):
+        store.load(KEY)
+    assert time.monotonic() - began < 1.2
+    client.ping()
+    store._client.close()
+
+
+def test_a_connection_that_the_server_closed_is_replaced_at_once(redis_server, client):
+    store = RedisTokenStore(redis_server.url, credentials=credentials())
+    saved = token()
+    store.save(KEY, saved)
+    client.client_kill_filter(_type="normal", skipme=True)
+    assert store.load(KEY) == saved
+    store._client.close()
+
+
+@pytest.mark.parametrize("url", ["ftp://example.invalid", "redis://127.0.0.1:port", "nonsense"])
+def test_a_malformed_url_is_a_configuration_error(url):
+    with pytest.raises(ConfigurationError, match="not valid"):
+        RedisTokenStore(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "connection"),
+    [
+        ("rediss://example.invalid", redis.SSLConnection),
+        ("valkeys://example.invalid", redis.SSLConnection),
+        ("valkey://example.invalid", redis.Connection),
+        ("unix:///run/example.sock", redis.UnixDomainSocketConnection),
+    ],
+)
+def test_urls_of_every_scheme_make_the_right_connection(url, connection):
+    assert RedisTokenStore(url)._client.connection_pool.connection_class is connection
+
+
+def test_unbound_it_asks_for_credentials(client):
+    with pytest.raises(ConfigurationError, match="give RedisTokenStore credentials"):
+        RedisTokenStore(client).load(KEY)
+
+
+def test_credentials_without_keys_are_refused(client):
+    with pytest.raises(ConfigurationError, match="derive_key"):
+        RedisTokenStore(client, credentials=object())
+
+
+def test_it_cannot_be_pickled(store):
+    with pytest.raises(TypeError, match="network connections"):
+        pickle.dumps(store)
+
+
+def test_a_handler_binds_it_to_its_credentials(make_handler, redis_server):
+    logins = ScriptedClient()
+    stores = [RedisTokenStore(redis_server.url) for _ in range(2)]
+    handlers = [make_handler(credentials(), client=logins, store=store) for store in stores]
+    assert len({handler.get_token() for handler in handlers}) == 1
+    assert len(logins.calls) == 1
+    other = make_handler(credentials(client_id="example-2"), client=logins, store=stores[0])
+    assert other.get_token() != handlers[0].get_token()
+    for store in stores:
+        store._client.close()
+
+
+def test_waiting_for_the_lock_ends_when_it_is_free(store, client):
+    name = f"{store._name(KEY)}:lock"
+    client.set(name, b"the fence of another", px=60_000)
+
+    def enter():
+        with store.lock(KEY):
+            return True
+
+    call = Call(enter)
+    time.sleep(0.1)
+    assert not call.is_done
+    client.delete(name)
+    assert call.value()
+
+
+@pytest.mark.parametrize("fork", ["os.fork()", "ctypes.PyDLL(None).fork()"], ids=["hooks", "in C"])
+def test_no_connection_is_shared_with_a_forked_child(redis_server, fork):
+    ended = run(
+        f"""
+        import ctypes, os, sys
+        from support.clients import credentials, token
+        from permata_auth import RedisTokenStore
+
+        store = RedisTokenStore(sys.argv[1], credentials=credentials())
+        mine = [token() for _ in range(2)]
+        for each in mine:
+            store.save(each.value, each)
+
+        def hammer(each):
+            for _ in range(300):
+                assert store.load(each.value) == each
+
+        child = {fork}
+        if child == 0:
+            try:
+                hammer(mine[0])
+                os._exit(7)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+        hammer(mine[1])
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        store._client.close()
+        """,
+        redis_server.url,
+    )
+    assert (ended.status, ended.err) == (0, "")
+
+
+def test_without_the_extra_the_import_says_what_to_install():
+    code = "import sys; sys.modules['redis'] = None; import permata_auth.stores.redis"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "pip install 'permata-auth[redis]'" in ended.stderr

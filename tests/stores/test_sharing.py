@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from support.clients import ScriptedClient, credentials, token
+from support.scripts import run
+from support.threads import Call, until
+
+from permata_auth import ConfigurationError, MemoryTokenStore, RetryPolicy, TokenStoreError
+from permata_auth.stores import sharing
+
+OPERATIONS = ("load", "save", "discard", "lock")
+KEY = credentials().key
+
+
+class Store:
+    """Tokens in memory, behind operations that can be told to fail or to hang.
+
+    ``failing`` maps operations to errors; ``hanging`` names those that wait for ``release()``.
+    ``calls`` lists the operations begun.
+    """
+
+    def __init__(self, tokens: MemoryTokenStore | None = None) -> None:
+        self.tokens = tokens or MemoryTokenStore()
+        self.failing: dict[str, BaseException] = {}
+        self.hanging: set[str] = set()
+        self.calls: list[str] = []
+        self._released = threading.Event()
+
+    def load(self, key):
+        self._come("load")
+        return self.tokens.load(key)
+
+    def save(self, key, token):
+        self._come("save")
+        self.tokens.save(key, token)
+
+    def discard(self, key, token):
+        self._come("discard")
+        self.tokens.discard(key, token)
+
+    @contextmanager
+    def lock(self, key):
+        self._come("lock")
+        with self.tokens.lock(key):
+            yield
+
+    def _come(self, operation: str) -> None:
+        self.calls.append(operation)
+        if operation in self.hanging:
+            assert self._released.wait(60)
+        if operation in self.failing:
+            raise self.failing[operation]
+
+    def heal(self) -> None:
+        self.failing = {}
+        self.hanging = set()
+        self._released.set()
+
+
+@pytest.fixture
+def store():
+    store = Store()
+    yield store
+    store.heal()
+
+
+@pytest.fixture
+def client():
+    return ScriptedClient()
+
+
+@pytest.fixture
+def make(make_handler, client):
+    def make(store, **arguments):
+        given = {"client": client, "background": False, "store_timeout_secs": 0.3}
+        return make_handler(credentials(), store=store, **(given | arguments))
+
+    return make
+
+
+def records(caplog) -> list[str]:
+    return [
+        r.getMessage()
+        for r in caplog.records
+        if r.name == sharing.__name__ and r.levelno >= logging.WARNING
+    ]
+
+
+def use(handler) -> None:
+    """Go through every operation: reject the token, if there is one, and get the next."""
+    handler.invalidate()
+    handler.get_token()
+
+
+def store_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "permata-auth-store"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_that_fails_stops_nobody_and_is_reported_once(
+    make, store, clock, caplog, operation
+):
+    handler = make(store)
+    handler.get_token()
+    store.failing[operation] = TokenStoreError("out of order")
+    for _ in range(5):
+        use(handler)
+        clock.advance(10)
+    assert records(caplog) == ["Token store failed, going on without it: out of order"]
+    store.heal()
+    use(handler)
+    use(handler)
+    assert records(caplog)[1:] == ["Token store is back"]
+    assert store.tokens.load(KEY).value == handler.get_token()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_that_hangs_costs_its_time_once(make, store, caplog, operation):
+    handler = make(store)
+    handler.get_token()
+    store.hanging.add(operation)
+    if operation == "lock":
+        handler._shared._wait = 0.3  # how long another's login would be waited for
+    began = time.monotonic()
+    use(handler)
+    assert 0.2 < time.monotonic() - began < 1.0
+    began = time.monotonic()
+    for _ in range(20):
+        use(handler)
+    assert time.monotonic() - began < 1.0
+    assert len(records(caplog)) == 1
+    assert len(store_threads()) <= 5
+
+
+def test_a_store_that_hangs_for_long_is_tried_now_and_then_by_a_few_threads(
+    make, store, monkeypatch
+):
+    monkeypatch.setattr(sharing, "_FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(sharing, "_LONGEST_PAUSE", 0.0)
+    handler = make(store)
+    store.hanging.add("load")
+    for _ in range(10):
+        handler.refresh()
+        use(handler)
+    assert len(store_threads()) <= 4
+    assert store.calls.count("load") <= 4
+    store.heal()
+    until(lambda: not store_threads())
+    use(handler)
+    assert store.tokens.load(KEY).value == handler.get_token()
+
+
+def test_an_outage_is_left_alone_for_a_growing_while(make, store, clock, client):
+    client.clock = clock
+    handler = make(store)
+    store.failing["load"] = TokenStoreError("out of order")
+    gaps = []
+    for _ in range(7):
+        use(handler)
+        seen, waited = len(store.calls), 0.0
+        while len(store.calls) == seen:
+            clock.advance(0.25)
+            waited += 0.25
+            use(handler)
+        gaps.append(waited)
+    assert gaps == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+
+
+class Broken:
+    """A store of somebody who has not read the protocol."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    def load(self, key):
+        if self.fault == "load exits":
+            raise SystemExit
+        if self.fault == "load raises a generator's end":
+            raise StopIteration
+        return "example-text" if self.fault == "load returns text" else None
+
+    def save(self, key, token):
+        if self.fault == "save has a bug":
+            raise ZeroDivisionError
+
+    def discard(self, key):
+        pass
+
+    def lock(self, key):
+        if self.fault == "lock returns nothing":
+            return None
+        if self.fault == "the lock's end fails":
+            return self._ends_badly()
+        return threading.Lock()
+
+    @contextmanager
+    def _ends_badly(self):
+        yield
+        raise KeyError("example-secret")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "load exits",
+        "load raises a generator's end",
+        "load returns text",
+        "save has a bug",
+        "discard has too few arguments",
+        "lock returns nothing",
+        "the lock's end fails",
+    ],
+)
+def test_a_bug_in_a_store_stops_nobody_and_shows_nothing(make, client, caplog, fault):
+    handler = make(Broken(fault))
+    use(handler)
+    use(handler)
+    assert len(client.calls) == 2
+    (message,) = records(caplog)
+    assert "example" not in message
+
+
+def test_a_store_without_methods_stops_nobody(make, client):
+    handler = make(object())
+    use(handler)
+    use(handler)
+    assert len(client.calls) == 2
+
+
+def test_a_token_that_another_one_stored_is_taken_without_a_login(make, store, client):
+    stored = token()
+    store.tokens.save(KEY, stored)
+    assert make(store).get_token() == stored.value
+    assert not client.calls
+    assert store.calls == ["load"]  # no lock
+
+
+def test_an_expired_token_in_the_store_is_not_taken(make, client):
+    class Hoard(Store):
+        def load(self, key):
+            return old
+
+    old = token(lifetime=-1.0)
+    assert make(Hoard()).get_token() != old.value
+
+
+def test_a_rejected_token_is_replaced_by_a_newer_one_in_the_store(make, store, client):
+    handler = make(store)
+    handler.get_token()
+    newer = token()
+    store.tokens.save(KEY, newer)
+    use(handler)
+    assert handler.get_token() == newer.value
+    assert len(client.calls) == 1
+
+
+def test_a_rejected_token_is_not_replaced_by_an_older_one(make, store, client):
+    older = token()
+    handler = make(store)
+    store.failing["save"] = TokenStoreError("read only")
+    handler.get_token()
+    store.tokens.save(KEY, older)
+    use(handler)
+    assert handler.get_token() not in (older.value, client.issued[0].value)
+
+
+def test_a_rejected_token_is_not_taken_again_from_a_store_that_kept_it(make, client):
+    class Stubborn(Store):
+        def discard(self, key, token):
+            pass
+
+    handler = make(Stubborn())
+    use(handler)
+    use(handler)
+    assert handler.get_token() == client.issued[1].value
+
+
+def test_a_forced_refresh_looks_for_nothing(make, store, client):
+    handler = make(store)
+    store.tokens.save(KEY, token())
+    assert handler.refresh() is client.issued[0]
+    assert store.tokens.load(KEY) is client.issued[0]
+
+
+def test_who_waits_for_the_lock_takes_the_token_of_its_holder(make, store, client):
+    one, two = make(store), make(store)
+    with client.hold_next() as hold:
+        first = Call(one.get_token)
+        hold.wait_arrived()
+        second = Call(two.get_token)
+        until(lambda: store.calls.count("lock") == 2)
+    assert first.value() == second.value()
+    assert len(client.calls) == 1
+
+
+def test_who_waits_for_a_lock_does_not_need_it_once_the_token_is_there(make, store):
+    with store.tokens.lock(KEY):  # by somebody who is stopped before it can let go of it
+        call = Call(make(store).get_token)
+        until(lambda: "lock" in store.calls)
+        stored = token()
+        store.tokens.save(KEY, stored)
+        assert call.value(5) == stored.value
+    until(lambda: not store_threads())
+    with store.tokens.lock(KEY):  # which nobody has taken meanwhile and kept
+        pass
+
+
+def test_a_lock_that_is_never_free_is_waited_for_in_part_of_the_login_s_time(
+    make, store, client, caplog
+):
+    client.retry = RetryPolicy(timeout=1.0)
+    handler = make(store)
+    with store.tokens.lock(KEY):
+        began = time.monotonic()
+        handler.get_token()
+        assert 0.8 < time.monotonic() - began < 1.24  # a waiter's own bound
+        use(handler)
+        assert len(records(caplog)) == 1
+    until(lambda: not store_threads())
+
+
+def test_a_lock_that_comes_late_is_not_kept(make, store):
+    store.hanging.add("lock")
+    handler = make(store)
+    handler._shared._wait = 0.1
+    handler.get_token()
+    store.heal()
+    until(lambda: not store_threads())
+    assert store.tokens.lock(KEY).acquire(timeout=5)
+    store.tokens.lock(KEY).release()
+
+
+def test_who_was_overtaken_does_not_store_the_older_token(make, store, client):
+    handler = make(store)
+    with client.hold_next() as hold:
+        client.outcomes.append(overtaken := token())
+        call = Call(handler.get_token)
+        hold.wait_arrived()
+        newer = token()
+        store.tokens.save(KEY, newer)
+    assert call.value() == overtaken.value
+    assert store.tokens.load(KEY) is newer
+
+
+def test_a_store_too_slow_in_all_is_out_too(make, store, caplog):
+    class Slow(Store):
+        def _come(self, operation):
+            super()._come(operation)
+            time.sleep(0.12)
+
+    handler = make(Slow())
+    began = time.monotonic()
+    handler.get_token()
+    assert time.monotonic() - began < 1.2
+    assert len(records(caplog)) == 1
+
+
+def test_the_default_store_needs_no_thread(make, client, monkeypatch):
+    monkeypatch.setattr(sharing, "_start", None)
+    handler = make(None)
+    use(handler)
+    use(handler)
+    assert len(client.calls) == 2
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5", None, True])
+def test_a_nonsensical_timeout_is_a_configuration_error(make, store, value):
+    with pytest.raises(ConfigurationError, match="store_timeout_secs"):
+        make(store, store_timeout_secs=value)
+
+
+def test_a_store_that_hangs_does_not_delay_the_end_of_a_script():
+    ended = run(
+        """
+        import threading
+        from permata_auth import LoginHandler
+        from support.clients import ScriptedClient, credentials
+
+        class Hanging:
+            def load(self, key):
+                threading.Event().wait()
+            save = discard = lock = load
+
+        LoginHandler(
+            credentials(), client=ScriptedClient(), store=Hanging(), store_timeout_secs=0.2
+        ).get_token()
+        """
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.seconds < 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_child_of_a_process_whose_store_hangs_starts_afresh():
+    ended = run(
+        """
+        import os, threading, warnings
+        from permata_auth import LoginHandler, MemoryTokenStore
+        from support.clients import ScriptedClient, credentials
+
+        parent = os.getpid()
+
+        class Hanging:
+            tokens = MemoryTokenStore()
+            def load(self, key):
+                if os.getpid() == parent:
+                    threading.Event().wait()
+                return self.tokens.load(key)
+            def save(self, key, token):
+                self.tokens.save(key, token)
+            def lock(self, key):
+                return self.tokens.lock(key)
+            def discard(self, key, token):
+                self.tokens.discard(key, token)
+
+        handler = LoginHandler(
+            credentials(), client=ScriptedClient(), store=Hanging(), store_timeout_secs=0.2
+        )
+        handler.get_token()
+        warnings.simplefilter("ignore")  # Python 3.12 warns of every fork beside a thread
+        child = os.fork()
+        if child == 0:
+            handler.invalidate()
+            token = handler.get_token()
+            assert Hanging.tokens.load(credentials().key).value == token
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        """,
+    )
+    assert (ended.status, ended.err) == (0, "")

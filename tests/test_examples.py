@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+WITH_A_BANK = {
+    "quickstart": ["'StatusCode': '00'", "1 logins"],
+    "signed_request": ["200 {'StatusCode': '00'"],
+    "callback_status": ["200 00 Success"],
+    "webhook_forwarding": [
+        "200 delivery_receipt True {'StatusCode': '00'",
+        "200 ignored False {'StatusCode': '00'",
+        "400 invalid False {'StatusCode': '06'",
+    ],
+}
+WITHOUT = {"custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"]}
+
+
+def run(name, env):
+    """Run an example with no arguments, warnings being errors; return the lines it prints."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("PERMATA_")}
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")],
+        env=outside | {"PYTHONPATH": str(EXAMPLES.parent)} | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout.splitlines()
+
+
+def matches(lines, expected):
+    return len(lines) >= len(expected) and all(
+        any(text in line for line in lines) for text in expected
+    )
+
+
+@pytest.mark.parametrize(("name", "expected"), (WITH_A_BANK | WITHOUT).items())
+def test_an_example_runs_by_itself(name, expected):
+    lines = run(name, {})
+    assert matches(lines, expected), lines
+
+
+@pytest.mark.parametrize(("name", "expected"), WITH_A_BANK.items())
+def test_an_example_runs_against_the_environments_bank(bank, name, expected):
+    lines = run(name, bank.environment())
+    assert matches(lines, expected), lines
+    assert bank.logins == 1
+    assert bank.calls_by_status == {"200": 1}
+
+
+@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT)
+def test_an_example_is_small(name):
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40

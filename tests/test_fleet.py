@@ -1,0 +1,222 @@
+"""One login for a fleet: real processes, real servers, and the bank's own count of the logins."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from permata_auth.sandbox import Sandbox
+
+pytest.importorskip("filelock")
+pytest.importorskip("redis")
+
+from support.fleet import Host, ask_all
+from support.redis_server import RedisServer, servers
+from support.threads import until
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
+
+_LIFE = 2.0
+_BUFFER = 0.5
+
+
+@pytest.fixture(params=sorted(servers()))
+def redis_server(request):
+    server = RedisServer(servers()[request.param]).come_up()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def one_server():
+    """The first server there is, where it does not matter which."""
+    if not servers():
+        pytest.skip("no Redis or Valkey server")
+    server = RedisServer(next(iter(servers().values()))).come_up()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make_hosts():
+    """Start hosts that are stopped at the end: ``make_hosts(3, bank, url, processes=8)``."""
+    hosts: list[Host] = []
+
+    def make(count: int, bank: Sandbox, url: str, **arguments) -> list[Host]:
+        made = [Host(bank.environment(), url, **arguments) for _ in range(count)]
+        hosts.extend(made)
+        return made
+
+    yield make
+    for host in hosts:
+        host.__exit__()
+
+
+def errors(answers) -> list[str]:
+    return [error for answer in answers for error in answer["errors"]]
+
+
+def tokens(answers) -> set[str]:
+    return {result for answer in answers for result in answer["results"]}
+
+
+def gaps(bank: Sandbox, since: int = 0) -> list[float]:
+    """The seconds between logins, from the one with this number on."""
+    moments = [token.issued_at for token in bank.tokens_issued[since:]]
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
+
+
+def shares_one_token(hosts) -> bool:
+    answers = ask_all(hosts, "get")
+    assert not errors(answers)
+    return len(tokens(answers)) == 1
+
+
+def test_cold_processes_of_one_host_log_in_once(make_bank, make_hosts, tmp_path):
+    bank = make_bank(latency=0.3)
+    hosts = make_hosts(1, bank, tmp_path.as_uri(), processes=8, threads=16)
+    answers = ask_all(hosts, "get")
+    assert not errors(answers)
+    assert len(tokens(answers)) == 1
+    assert bank.login_attempts == 1
+
+
+@pytest.mark.parametrize("is_single", [False, True], ids=["many-tokens", "new-login-kills-old"])
+def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is_single):
+    bank = make_bank(token_lifetime=_LIFE, single_token=is_single)
+    hosts = make_hosts(3, bank, one_server.url, processes=8, buffer=_BUFFER, minimum=0.0)
+    answers = ask_all(hosts, "get")
+    assert not errors(answers)
+    assert len(tokens(answers)) == 1
+    assert bank.login_attempts == 1
+    answers = ask_all(hosts, "call", seconds=10 * _LIFE, interval=0.2)
+    assert not errors(answers)
+    # Ten lifetimes on, with a login each time that the buffer is reached, and never two.
+    assert min(gaps(bank)) > _LIFE - _BUFFER * 1.1 - 0.1
+    assert bank.login_attempts == bank.logins >= 10
+    if not is_single:
+        assert not any(answer["rejected"] for answer in answers)
+
+
+def test_a_rejected_token_is_replaced_once_for_all(make_bank, make_hosts, one_server):
+    bank = make_bank()
+    hosts = make_hosts(2, bank, one_server.url, processes=4, threads=4)
+    assert shares_one_token(hosts)
+    bank.revoke_all_tokens()
+    answers = ask_all(hosts, "call", seconds=1.0)
+    assert not errors(answers)
+    assert bank.logins == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "redis"])
+def test_a_killed_holder_of_the_lock_does_not_stop_the_others(
+    make_bank, make_hosts, one_server, tmp_path, kind
+):
+    bank = make_bank()
+    url = tmp_path.as_uri() if kind == "file" else one_server.url
+    hosts = make_hosts(2, bank, url, processes=1)
+    with bank.hold_next(on="token"):
+        hosts[0].tell("get")
+        until(lambda: bank.login_attempts == 1)
+        hosts[1].tell("get")
+        time.sleep(0.5)  # long enough to queue for the lock, which the test holds either way
+        assert bank.login_attempts == 1
+        hosts[0].kill(hosts[0].pids[0])
+        (answer,) = hosts[1].answers()
+    assert not answer["errors"]
+    assert answer["seconds"] < (3.0 if kind == "file" else 13.0)
+    assert bank.login_attempts == 2
+
+
+def test_a_login_slower_than_the_lock_lives_is_still_the_only_one(
+    make_bank, make_hosts, one_server
+):
+    bank = make_bank()
+    hosts = make_hosts(2, bank, one_server.url, processes=2)
+    with bank.hold_next(on="token"):
+        for host in hosts:
+            host.tell("get")
+        until(lambda: bank.login_attempts == 1)
+        time.sleep(12)  # the lock's life, and some more
+        assert bank.login_attempts == 1
+    answers = [answer for host in hosts for answer in host.answers()]
+    assert not errors(answers)
+    assert len(tokens(answers)) == 1
+    assert bank.logins == 1
+
+
+def test_an_outage_stops_nobody_and_sharing_resumes(make_bank, make_hosts, redis_server):
+    bank = make_bank(token_lifetime=_LIFE)
+    hosts = make_hosts(2, bank, redis_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
+    assert shares_one_token(hosts)
+    redis_server.go_down()
+    before = bank.logins
+    answers = ask_all(hosts, "call", seconds=3 * _LIFE)
+    assert not errors(answers)
+    # One for each process each time that the buffer is reached, at the most.
+    assert bank.logins - before <= 6 * (3 * _LIFE / (_LIFE - _BUFFER * 1.1) + 1)
+    redis_server.come_up()
+    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+    before = len(bank.tokens_issued) - 1
+    assert not errors(ask_all(hosts, "call", seconds=3 * _LIFE))
+    assert min(gaps(bank, before)) > _LIFE - _BUFFER * 1.1 - 0.1
+    for host in hosts:
+        assert host.log.count("Token store failed") == 3
+        assert host.log.count("Token store is back") == 3
+
+
+def test_a_store_that_hangs_stops_nobody(make_bank, make_hosts, one_server):
+    bank = make_bank(token_lifetime=_LIFE)
+    hosts = make_hosts(
+        2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0, store_timeout=0.5
+    )
+    assert shares_one_token(hosts)
+    with one_server.client() as client:
+        client.execute_command("CLIENT", "PAUSE", int(2 * _LIFE * 1000), "ALL")
+    answers = ask_all(hosts, "call", seconds=2.5 * _LIFE)
+    assert not errors(answers)
+    assert max(answer["longest"] for answer in answers) < 1.5
+    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+
+
+def test_a_store_that_sleeps_for_a_moment_is_waited_for(make_bank, make_hosts, one_server):
+    bank = make_bank(token_lifetime=_LIFE)
+    hosts = make_hosts(2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
+    assert shares_one_token(hosts)
+    for host in hosts:
+        host.tell("call", seconds=2 * _LIFE)
+    with one_server.client() as client:
+        client.execute_command("DEBUG", "SLEEP", "2")
+    assert not errors([answer for host in hosts for answer in host.answers()])
+    assert min(gaps(bank)) > _LIFE - _BUFFER * 1.1 - 1.0
+
+
+@pytest.mark.parametrize("policy", ["allkeys-random", "noeviction"])
+def test_a_store_without_memory_stops_nobody(make_bank, make_hosts, one_server, policy):
+    bank = make_bank(token_lifetime=_LIFE)
+    hosts = make_hosts(2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
+    assert shares_one_token(hosts)
+    with one_server.client() as client:
+        client.config_set("maxmemory-policy", policy)
+        client.config_set("maxmemory", "1")
+        answers = ask_all(hosts, "call", seconds=2 * _LIFE)
+        assert not errors(answers)
+        client.config_set("maxmemory", "0")
+    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+
+
+def test_a_store_that_forgets_stops_nobody(make_bank, make_hosts, one_server):
+    bank = make_bank(token_lifetime=_LIFE)
+    hosts = make_hosts(2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
+    assert shares_one_token(hosts)
+    for host in hosts:
+        host.tell("call", seconds=2 * _LIFE)
+    with one_server.client() as client:
+        for _ in range(int(2 * _LIFE / 0.25)):
+            client.flushall()
+            time.sleep(0.25)
+    assert not errors([answer for host in hosts for answer in host.answers()])
+    assert "Token store" not in "".join(host.log for host in hosts)
+    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
