@@ -1,0 +1,1 @@
+"""A project that calls the bank: gunicorn payments.wsgi."""
