@@ -73,7 +73,6 @@ class _Schedule(threading.Timer):
         attempts: int = 0,
     ) -> None:
         super().__init__(due - _clock.now(), callback)
-        self.daemon = True
         self.name = f"permata-auth-{owner.name}"
         # Set from weak-reference callbacks and signal handlers too, where an Event may deadlock.
         self.finished = latch = Latch()  # type: ignore[assignment]
@@ -251,8 +250,9 @@ class TokenScheduler(Unpicklable):
         try:
             # After it is published, so that it cannot fire unnoticed; whoever stops it before
             # this line has set its latch, and its thread ends at once.
+            schedule.daemon = True
             schedule.start()
-        except RuntimeError as error:  # no thread to be had, or the interpreter is on its way out
+        except RuntimeError as error:  # no thread or daemon to be had, or the interpreter ends
             self._forget(schedule)
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",

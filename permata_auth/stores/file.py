@@ -18,10 +18,11 @@ from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
 
+_missing: ImportError | None = None
 try:
     from filelock import FileLock, Timeout
 except ModuleNotFoundError as _error:
-    raise ImportError("FileTokenStore needs filelock: pip install 'permata-auth[file]'") from _error
+    _missing = _error
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ class FileTokenStore:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        if _missing:
+            raise ImportError(
+                "FileTokenStore needs filelock: pip install 'permata-auth[file]'"
+            ) from _missing
         self.path = (default_folder() if path is None else _expanded(Path(path))).absolute()
         self._has_warned = False
 

@@ -19,6 +19,7 @@ from .._settings import Unpicklable
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 
+_missing: ImportError | None = None
 try:
     import redis
     from redis.backoff import NoBackoff
@@ -26,9 +27,7 @@ try:
 
     from ._seal import Seal
 except ModuleNotFoundError as _error:
-    raise ImportError(
-        "RedisTokenStore needs redis and cryptography: pip install 'permata-auth[redis]'"
-    ) from _error
+    _missing = _error
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +70,10 @@ class RedisTokenStore(Unpicklable):
     def __init__(
         self, client_or_url: Any, *, credentials: object = None, prefix: str = "permata-auth:"
     ) -> None:
+        if _missing:
+            raise ImportError(
+                "RedisTokenStore needs redis and cryptography: pip install 'permata-auth[redis]'"
+            ) from _missing
         is_url = isinstance(client_or_url, str)
         self._client = _connected(client_or_url) if is_url else client_or_url
         self._prefix = prefix
