@@ -3,8 +3,6 @@ from __future__ import annotations
 import base64
 import logging
 import pickle
-import subprocess
-import sys
 import threading
 import time
 
@@ -340,11 +338,3 @@ def test_no_connection_is_shared_with_a_forked_child(redis_server, fork):
         redis_server.url,
     )
     assert (ended.status, ended.err) == (0, "")
-
-
-def test_without_the_extra_the_import_says_what_to_install():
-    code = "import sys; sys.modules['redis'] = None; import permata_auth.stores.redis"
-    ended = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert "pip install 'permata-auth[redis]'" in ended.stderr
