@@ -96,7 +96,11 @@ class HandlerInfo:
 
 
 class _Cached:
-    """A token as :meth:`LoginHandler.get_token` reads it."""
+    """A token as :meth:`LoginHandler.get_token` reads it, without a lock.
+
+    Nothing is torn on a build without the GIL either: each attribute is one reference, stored
+    under the object's own lock there, so that who stores second has seen what the first did.
+    """
 
     __slots__ = ("is_dropped", "token", "valid_until", "value")
 
@@ -123,7 +127,8 @@ class _Cached:
 
     def wake(self, token: AccessToken) -> None:
         self.valid_until = token.deadline
-        if self.is_dropped:  # by another thread, since the caller looked
+        # By another thread, since the caller looked: drop() raises the flag before it stores.
+        if self.is_dropped:
             self.valid_until = -math.inf
 
 
@@ -339,7 +344,7 @@ class LoginHandler(Unpicklable):
         """Board this process's flight, or start it, and wait until it has landed."""
         until = _clock.now() + self._budget
         flight = _Flight(replacing, until, is_forced)
-        # setdefault() is atomic: one thread of this process gets its own flight back.
+        # setdefault() is atomic, with or without a GIL: one thread gets its own flight back.
         boarded = self._flights.setdefault(_process.identity(), flight)
         if boarded is flight:
             self._take_off(flight)
