@@ -37,7 +37,7 @@ class Latch:
             waiter.acquire()
             self._waiters.append(waiter)
             # set() raises the flag before it empties the list: a waiter that came too late to be
-            # released sees the flag here.
+            # released sees the flag here. Without the GIL the list's own lock orders the two.
             try:
                 if not self._is_set:
                     waiter.acquire(timeout=-1 if timeout is None else clamp(timeout))
