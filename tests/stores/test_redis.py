@@ -231,7 +231,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_seconds(redis_server, clie
     began = time.monotonic()
     with pytest.raises(TokenStoreError, match="TimeoutError"):
         store.load(KEY)
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 1.45
     client.ping()
     store._client.close()
 
