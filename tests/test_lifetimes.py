@@ -101,6 +101,7 @@ def test_a_lifetime_gives_at_most_two_logins_in_it(
         assert wire.calls[1] == pytest.approx(began + refreshed_after)
     assert bank.count <= 2 * lifetimes + 1
     assert handler.info().failed_logins == 0
+    clock.settle()
     assert [t.name for t in product_threads()] == ["permata-auth-token"]
 
 
@@ -113,6 +114,7 @@ def test_without_the_clamp_short_tokens_are_replaced_on_demand(
     life = float(expires_in)
     poll(clock, handler, life * 10, life / 20)
     assert bank.count == 10
+    clock.settle()
     assert product_threads() == []
 
 

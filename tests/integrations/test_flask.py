@@ -69,7 +69,7 @@ def test_nothing_is_started_or_read_before_the_first_use(make_app, bank):
     app = make_app(None)  # has no settings at all
 
     assert not _has_started(app)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # those of tests before this one may end
 
     app.config.update(bank.environment())
     with app.app_context():
