@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import threading
 import time
 
@@ -13,6 +14,10 @@ from permata_auth import LoginHandler, SchedulerConfig, TokenScheduler
 from permata_auth.sandbox import Sandbox
 
 _THREADS_END_WITHIN = 5.0
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and every script that a test
+# starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
