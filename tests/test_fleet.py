@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
 _LIFE = 2.0
 _BUFFER = 0.5
+_SHORTEST_TURN = _LIFE - _BUFFER * 1.1  # with the largest jitter
 
 
 @pytest.fixture(params=sorted(servers()))
@@ -68,6 +69,16 @@ def gaps(bank: Sandbox, since: int = 0) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(moments)]
 
 
+def logs_in_once_a_lifetime(bank: Sandbox, since: int = 0) -> bool:
+    """Whether no login came before the buffer of the token before it.
+
+    The processes count from when they asked; on a busy machine the bank sees that later.
+    """
+    found = gaps(bank, since)
+    shortest = len(found) * _SHORTEST_TURN
+    return min(found) > _SHORTEST_TURN / 2 and sum(found) > shortest - _SHORTEST_TURN / 2
+
+
 def shares_one_token(hosts) -> bool:
     answers = ask_all(hosts, "get")
     assert not errors(answers)
@@ -94,7 +105,7 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     answers = ask_all(hosts, "call", seconds=10 * _LIFE, interval=0.2)
     assert not errors(answers)
     # Ten lifetimes on, with a login each time that the buffer is reached, and never two.
-    assert min(gaps(bank)) > _LIFE - _BUFFER * 1.1 - 0.1
+    assert logs_in_once_a_lifetime(bank), gaps(bank)
     assert bank.login_attempts == bank.logins >= 10
     if not is_single:
         assert not any(answer["rejected"] for answer in answers)
@@ -156,12 +167,12 @@ def test_an_outage_stops_nobody_and_sharing_resumes(make_bank, make_hosts, redis
     answers = ask_all(hosts, "call", seconds=3 * _LIFE)
     assert not errors(answers)
     # One for each process each time that the buffer is reached, at the most.
-    assert bank.logins - before <= 6 * (3 * _LIFE / (_LIFE - _BUFFER * 1.1) + 1)
+    assert bank.logins - before <= 6 * (3 * _LIFE / _SHORTEST_TURN + 1)
     redis_server.come_up()
     until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
     before = len(bank.tokens_issued) - 1
     assert not errors(ask_all(hosts, "call", seconds=3 * _LIFE))
-    assert min(gaps(bank, before)) > _LIFE - _BUFFER * 1.1 - 0.1
+    assert logs_in_once_a_lifetime(bank, before), gaps(bank, before)
     for host in hosts:
         assert host.log.count("Token store failed") == 3
         assert host.log.count("Token store is back") == 3
@@ -190,7 +201,7 @@ def test_a_store_that_sleeps_for_a_moment_is_waited_for(make_bank, make_hosts, o
     with one_server.client() as client:
         client.execute_command("DEBUG", "SLEEP", "2")
     assert not errors([answer for host in hosts for answer in host.answers()])
-    assert min(gaps(bank)) > _LIFE - _BUFFER * 1.1 - 1.0
+    assert logs_in_once_a_lifetime(bank), gaps(bank)
 
 
 @pytest.mark.parametrize("policy", ["allkeys-random", "noeviction"])
