@@ -212,6 +212,10 @@ class Fleet(RuleBasedStateMachine):
         """Each process needs a token anew: one of them logs in."""
         for handler in self.handlers:
             handler.invalidate()
+        # Nobody may hold it who could take it back: who has just started, or logged in alone.
+        stored = self.shared()
+        if stored is not None:
+            self.stores[0]._store.discard(credentials().key, stored)
         before = len(self.bank.logins)
         values = {handler.get_token() for handler in self.handlers}
         for value in values:
