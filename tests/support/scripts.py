@@ -35,7 +35,7 @@ class Script:
         self.process = subprocess.Popen(
             [sys.executable, *_FLAGS, "-c", textwrap.dedent(code), *args],
             env={**os.environ, "PYTHONPATH": path, **(env or {})},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # held open: a program can read it to wait for end()
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
