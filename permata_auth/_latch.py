@@ -26,9 +26,13 @@ class Latch:
 
     def set(self) -> None:
         self._is_set = True
-        with suppress(IndexError):
+        # Built-in names alone: as the interpreter ends without a GIL, a weak reference's callback
+        # gets here when those of this module are gone.
+        try:
             while True:
                 self._waiters.pop().release()
+        except IndexError:
+            pass
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the latch is set or ``timeout`` seconds have passed; return whether it is."""
