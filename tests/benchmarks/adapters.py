@@ -57,7 +57,7 @@ class Adapter:
 
 
 class PermataAuth(Adapter):
-    name, distribution, modules = "permata-auth", "permata-auth", ("permata_auth",)
+    name, distribution, modules = "permata-auth", "permata-auth", ("permata_auth.handler",)
     shares = True
     note = "signs each login besides (HMAC-SHA256), which the others have no need of"
 

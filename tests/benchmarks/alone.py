@@ -7,6 +7,7 @@ import statistics
 import sys
 import threading
 import time
+from contextlib import suppress
 
 from permata_auth import _clock
 
@@ -26,6 +27,19 @@ class _Bare:
         if _clock.now() < self.valid_until:
             return self.value
         raise LookupError
+
+
+class _Alarm:
+    """An event that sets itself a while after it is first waited for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._event = threading.Event()
+        self._first = [threading.Timer(seconds, self._event.set)]
+
+    def wait(self) -> bool:
+        with suppress(IndexError):
+            self._first.pop().start()
+        return self._event.wait()
 
 
 def hot_path(port: int, quick: bool) -> dict:
@@ -63,15 +77,19 @@ def sign(port: int, quick: bool) -> dict:
 
 
 def cold_500(port: int, quick: bool) -> dict:
-    """500 threads without a token."""
-    endpoint = Endpoint(port, latency=LATENCY)
-    outcomes, _ = herd(PermataAuth(endpoint.url).get, 100 if quick else 500)
-    slowest = max(seconds for _, seconds in outcomes)
-    tokens = {outcome for outcome, _ in outcomes}
+    """500 threads without a token.
+
+    The floor is how late the last of as many learns that an event was set: what the interpreter
+    needs to wake them one by one.
+    """
+    endpoint, threads = Endpoint(port, latency=LATENCY), 100 if quick else 500
+    outcomes, _ = herd(PermataAuth(endpoint.url).get, threads)
+    floor, _ = herd(_Alarm(LATENCY).wait, threads)
     return {
         "logins": endpoint.logins,
-        "over": (slowest - LATENCY) * 1e3,
-        "tokens": len(tokens),
+        "over": (max(seconds for _, seconds in outcomes) - LATENCY) * 1e3,
+        "floor": (max(seconds for _, seconds in floor) - LATENCY) * 1e3,
+        "tokens": len({outcome for outcome, _ in outcomes}),
         "threads": len(outcomes),
     }
 

@@ -68,10 +68,12 @@ class Suite:
             self._row(f"Signing 2 KiB over {what}", text, target, ratio <= 1.5)
 
     def cold_500(self) -> None:
-        found = self._ours("cold_500")
-        text = f"{found['logins']} login, slowest: the login + {found['over']:.0f} ms"
-        is_met = found["logins"] == found["tokens"] == 1 and found["over"] <= 100
-        self._row(f"Cold, {found['threads']} threads at once", text, "1, + 100 ms", is_met)
+        found = [self._ours("cold_500") for _ in range(1 if self.quick else 5)]
+        logins = max(max(run["logins"], run["tokens"]) for run in found)
+        over, floor = (statistics.median(run[key] for run in found) for key in ("over", "floor"))
+        text = f"{logins} login, slowest: the login + {over:.0f} ms (a bare event: {floor:.0f} ms)"
+        title = f"Cold, {found[0]['threads']} threads at once"
+        self._row(title, text, "1, + 100 ms", logins == 1 and over <= 100)
 
     def down_500(self) -> None:
         found = self._ours("down_500")
@@ -190,7 +192,11 @@ class Suite:
     def imports(self) -> None:
         """Seconds inside the interpreter, and what it has grown by; interleaved processes."""
         wanted = {name: ADAPTERS[name].modules for name in self.names}
-        wanted |= {"": ("time",), "requests+attrs+tenacity": ("requests", "attrs", "tenacity")}
+        wanted |= {
+            "": ("time",),
+            "root": ("permata_auth",),
+            "requests+attrs+tenacity": ("requests", "attrs", "tenacity"),
+        }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in wanted}
         for turn in range(3 if self.quick else 6):
             for name, modules in wanted.items():
@@ -202,7 +208,7 @@ class Suite:
             for name, runs in found.items()
         }
         _, floor = medians.pop("")
-        ours, base = medians[OURS][0], medians.pop("requests+attrs+tenacity")[0]
+        ours, base = medians.pop("root")[0], medians.pop("requests+attrs+tenacity")[0]
         text = f"{ours / base:.2f} x ({ours * 1e3:.0f} ms / {base * 1e3:.0f} ms)"
         title = "import permata_auth over import requests, attrs, tenacity"
         self._row(title, text, "≤ 1 x", ours <= base)
