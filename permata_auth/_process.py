@@ -1,10 +1,13 @@
-"""Which process this is: what a fork must not share is kept under this process's own key."""
+"""Which process this is, and what each process must have for itself."""
 
 from __future__ import annotations
 
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 
 class _ForkAware(Protocol):
@@ -27,6 +30,53 @@ def identity() -> tuple[int, int]:
 def notify_forks(watcher: _ForkAware) -> None:
     """Call ``watcher._after_fork_in_child()`` in every child; holds it weakly."""
     _fork_aware.add(watcher)
+
+
+class PerProcess(Generic[_T]):
+    """A value of which every process has its own, made by ``make`` at the first use there.
+
+    For locks, sessions and calls in flight: a lock that another thread of the parent held at the
+    fork stays locked in the child for ever, and a TLS session that two processes use is corrupted.
+    A child forgets its ancestors' values; where dropping one could harm, ``retire`` is called with
+    it and has to keep what must not be collected. Thread-safe without a lock, since every step is
+    one atomic operation on a dictionary.
+
+    Args:
+        make: Makes the value. Of two threads that make one at once, both get the same value.
+        retire: Called in a child with each value of an ancestor.
+    """
+
+    __slots__ = ("_make", "_retire", "_values")
+
+    def __init__(
+        self, make: Callable[[], _T], *, retire: Callable[[_T], object] | None = None
+    ) -> None:
+        self._make = make
+        self._retire = retire
+        self._values: dict[tuple[int, int], _T] = {}
+
+    def get(self) -> _T:
+        """Return this process's value."""
+        key = identity()
+        try:
+            return self._values[key]
+        except KeyError:
+            self._forget_ancestors(key)
+            return self._values.setdefault(key, self._make())
+
+    def peek(self) -> _T | None:
+        """Return this process's value, or None where it was not needed yet."""
+        return self._values.get(identity())
+
+    def pop(self) -> _T | None:
+        """Forget this process's value and return it; the next use makes another."""
+        return self._values.pop(identity(), None)
+
+    def _forget_ancestors(self, key: tuple[int, int]) -> None:
+        for other in list(self._values):
+            value = self._values.pop(other, None) if other != key else None
+            if value is not None and self._retire is not None:
+                self._retire(value)
 
 
 def _in_child() -> None:

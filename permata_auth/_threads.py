@@ -1,0 +1,70 @@
+"""The one way in which this package starts a thread."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+_TASKS = Path("/proc/self/task")
+_MAX_FORK_WAIT_SECS = 0.25
+_POLL_SECS = 0.0005
+
+#: Kernel ids of the last threads whose function has returned; they may not have ended yet.
+_ending: deque[int] = deque(maxlen=64)
+
+
+def start_daemon(function: Callable[[], object], name: str) -> threading.Thread:
+    """Run ``function`` on a daemon thread of its own, in a copy of the caller's context.
+
+    Raises RuntimeError where no thread can be started: the system has none left, a subinterpreter
+    refuses daemon threads, or the interpreter is ending.
+
+    Args:
+        function: Called with no arguments. What it raises goes to :func:`threading.excepthook`.
+        name: The thread's name; ``permata-auth-`` is put before it.
+    """
+    if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
+        raise RuntimeError("no thread can be started while the interpreter ends")
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            context.run(function)
+        finally:
+            _note_end()
+
+    # Looked up at each call: gevent may have replaced the class since this module was imported.
+    thread = threading.Thread(target=run, name=f"permata-auth-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def _note_end() -> None:
+    ident = threading.get_native_id()
+    if ident != os.getpid():  # a greenlet runs on the main thread, which does not end here
+        _ending.append(ident)
+
+
+def _wait_for_ends() -> None:
+    """Wait before a fork for threads of ours that have returned but still exist in the kernel.
+
+    A thread that used OpenSSL takes a lock of OpenSSL's as it ends, after ``Thread.join()`` has
+    returned. Without this wait, a child that is forked in that moment inherits the lock as taken,
+    and hangs at its next HMAC or at its exit. A thread whose function still runs is not waited for.
+    """
+    until = time.monotonic() + _MAX_FORK_WAIT_SECS
+    while _ending:
+        task = _TASKS / str(_ending[0])
+        while task.exists() and time.monotonic() < until:
+            time.sleep(_POLL_SECS)
+        _ending.popleft()
+
+
+if _TASKS.is_dir():
+    os.register_at_fork(before=_wait_for_ends)
