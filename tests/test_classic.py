@@ -300,7 +300,7 @@ def test_what_is_required_is_missed_by_name(name, value):
 def test_an_organization_is_needed_for_signing_alone():
     scheme = credentials(organization_name=None)
     assert scheme.token_request().url == scheme.token_url
-    with pytest.raises(ConfigurationError, match="^organization_name is needed to sign calls$"):
+    with pytest.raises(ConfigurationError, match=r"^organization_name is needed to sign calls$"):
         scheme.sign("example-token", "POST", "https://x", b"")
     assert refused(organization_name="") == "organization_name is missing"
 

@@ -81,7 +81,7 @@ def test_call_replaces_a_rejected_token_once(bank, invoke, url):
     ("status", "code"), [(200, 0), (204, 0), (307, 1), (400, 1), (404, 1), (429, 75), (503, 75)]
 )
 @pytest.mark.parametrize("command", ["call", "send-status"])
-def test_the_status_is_in_the_exit_code(bank, invoke, url, receipt, command, status, code):  # noqa: PLR0917
+def test_the_status_is_in_the_exit_code(bank, invoke, url, receipt, command, status, code):
     bank.fail_next(9, status=status, retry_after=0, on="calls")
     arguments = ("call", "POST", url) if command == "call" else ("send-status", receipt)
     result = invoke(*arguments)

@@ -69,7 +69,7 @@ def test_a_healthy_machine_passes_every_check_in_order(bank, environment, secret
 
 
 def test_the_new_token_is_left_to_the_others(bank, environment, shared):
-    code, checks = doctor(environment)
+    _, checks = doctor(environment)
     stored = shared.load(bank.credentials().key)
     assert stored.fingerprint in checks["login"][1]
 
@@ -122,7 +122,7 @@ def test_a_certificate_that_is_not_trusted_is_not_worth_waiting_for(environment,
 def test_a_proxy_is_left_to_look_up_the_name(environment):
     environment["PERMATA_TOKEN_URL"] = "https://bank.invalid/token"
     environment["HTTPS_PROXY"] = f"http://127.0.0.1:{closed_port()}"
-    code, checks = doctor(environment)
+    _, checks = doctor(environment)
     assert checks["name"] == ("-", "left to the proxy that the environment names")
     assert "no answer from the proxy" in checks["connection"][1]
 

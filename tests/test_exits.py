@@ -58,22 +58,24 @@ def test_a_script_with_a_login_in_flight_ends_at_once_and_silently(bank):
 
 
 def test_a_script_whose_daemons_wait_for_a_login_ends_at_once_and_silently(bank):
-    with bank.hold_next(on="token") as gate:
-        with Script(
+    with (
+        bank.hold_next(on="token") as gate,
+        Script(
             program(
                 """
-                threads = [threading.Thread(target=handler.get_token, daemon=True) for _ in range(20)]
-                for thread in threads: thread.start()
+                for _ in range(20):
+                    threading.Thread(target=handler.get_token, daemon=True).start()
                 while handler.info().waiting < 20: time.sleep(0.01)
                 print("waiting", flush=True)
                 sys.stdin.read()
                 """
             ),
             env=bank.environment(),
-        ) as script:
-            assert script.line() == "waiting"
-            assert gate.arrived.wait(20)
-            ended = script.end(PROMPT)
+        ) as script,
+    ):
+        assert script.line() == "waiting"
+        assert gate.arrived.wait(20)
+        ended = script.end(PROMPT)
     assert (ended.status, ended.out, ended.err) == (0, "", "")
 
 

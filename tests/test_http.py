@@ -397,9 +397,13 @@ def test_a_given_session_is_bounded_by_its_timeouts():
 
 
 @pytest.mark.parametrize(
-    "timeout", [0, -1, None, True, "5", (5,), (1, 2, 3), (0, 5), (5, None), [5, 5], float("nan"), float("inf"), (5, float("inf")), (True, 5)],
+    "timeout",
+    [
+        *(0, -1, None, True, "5", [5, 5], float("nan"), float("inf")),
+        *((5,), (1, 2, 3), (0, 5), (5, None), (5, float("inf")), (True, 5)),
+    ],
     ids=repr,
-)  # fmt: skip
+)
 def test_a_timeout_that_is_none_is_refused(timeout):
     with pytest.raises(ConfigurationError, match="timeout must be seconds above zero"):
         connect_and_read(timeout)

@@ -25,7 +25,7 @@ PROMPT = 5.0
 
 
 def interrupted_at(step, body, act):
-    """Run ``body``; at its ``step``-th line, on this thread, call ``act``. Return if it came so far.
+    """Run ``body``; at its ``step``-th line, on this thread, call ``act``; tell if it came there.
 
     A signal handler and a destructor run between any two lines of the thread that they interrupt;
     this finds all of these points, where a real signal would hit one of them now and then.

@@ -108,7 +108,7 @@ def test_annotations_can_be_read_at_run_time(name):
     exported = getattr(permata_auth, name)
     assert typing.get_type_hints(exported) is not None
     if inspect.isclass(exported):
-        for _member, value in vars(exported).items():
+        for value in vars(exported).values():
             # attrs writes some methods itself, with the annotations of converters elsewhere.
             if inspect.isfunction(value) and "attrs" not in value.__code__.co_filename:
                 typing.get_type_hints(value)

@@ -36,7 +36,7 @@ def test_durations_become_float_seconds(given_, expected):
     "value", [True, False, None, "5", b"5", [], math.nan, math.inf, -math.inf, 10**400, 1j]
 )
 def test_what_is_no_finite_duration_is_refused_by_name(value):
-    with pytest.raises(ConfigurationError, match="^wait must be a finite number of seconds"):
+    with pytest.raises(ConfigurationError, match=r"^wait must be a finite number of seconds"):
         finite_seconds("wait", value)
 
 

@@ -326,7 +326,7 @@ def _log_in(url):
 
 
 def _over_tls(url, path):
-    """msal and azure-identity accept https only; what they send goes out in the clear below."""
+    """Return an https:// URL, as msal and azure-identity demand; below, it is sent in clear."""
     return "https" + url.removeprefix("http").removesuffix("/token") + path
 
 

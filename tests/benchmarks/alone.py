@@ -50,9 +50,7 @@ def hot_path(port: int, quick: bool) -> dict:
     time_calls(ours, count)
     time_calls(bare, count)
     gc.disable()
-    rounds = []
-    for _ in range(7 if quick else 31):
-        rounds.append((time_calls(ours, count), time_calls(bare, count)))
+    rounds = [(time_calls(ours, count), time_calls(bare, count)) for _ in range(7 if quick else 31)]
     times, bare_times = zip(*rounds, strict=True)
     return {
         "python": "{}.{}.{}".format(*sys.version_info),

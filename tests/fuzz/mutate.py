@@ -83,7 +83,7 @@ def _key(rng: Random, key: str, chance: float) -> str:
 
 
 def document(rng: Random, seeds: Sequence[Any], splinters: Sequence[bytes] = ()) -> bytes:
-    """Return the bytes of one of these JSON values: varied, written in some way, perhaps damaged."""
+    """Return the bytes of one of these JSON values: varied, written somehow, perhaps damaged."""
     value = varied(rng, pick(rng, seeds))
     indent = 1 if rng.random() < 0.1 else None
     text = json.dumps(value, ensure_ascii=rng.random() < 0.5, indent=indent)

@@ -177,7 +177,7 @@ def given_id(payload: dict[str, Any]) -> str | None:
 
 
 def lifetime(expires_in: Any) -> float | None:
-    """Return the seconds of an ``expires_in``, None if it says nothing; raise ValueError if wrong."""
+    """Return the seconds of an ``expires_in``, None if unsaid; raise ValueError if wrong."""
     if expires_in is None:
         return None
     if isinstance(expires_in, str):

@@ -390,7 +390,7 @@ _URLS = [
 _AUTHORITIES = [
     *(b"@", b":", b"\\", b"/", b"#", b"?", b"%", b"%2f", b"%00", b"..", b"evil.invalid", b"\t"),
     *(b"localhost", b"127.0.0.1", b"[::1]", b"0x7f.1", b"user:pass@", "。".encode(), b"[", b"]"),
-    *(b"%40", b";", b"&", b"HTTP://", b"://", b"http:", "ｌocalhost".encode(), b":99999", b"|"),
+    *(b"%40", b";", b"&", b"HTTP://", b"://", b"http:", "\uff4cocalhost".encode(), b":99999", b"|"),
 ]
 
 

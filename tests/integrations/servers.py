@@ -62,7 +62,7 @@ def connections(pid: int) -> list[str]:
     inodes = set()
     for fd in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            target = os.readlink(fd)
+            target = str(fd.readlink())
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
     rows = [row.split() for row in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]

@@ -154,9 +154,11 @@ def test_a_permanent_error_is_not_tried_again_and_survives_the_json_backend(solo
 
 
 def test_an_error_survives_the_pickle_backend_whole(redis_server, bank):
-    with _worker(redis_server, bank, "-P", "solo", PROBE_SERIALIZER="pickle") as worker:
-        with pytest.raises(InvalidClientError) as caught:
-            worker.ask("celery_probe.refused").get(timeout=30)
+    with (
+        _worker(redis_server, bank, "-P", "solo", PROBE_SERIALIZER="pickle") as worker,
+        pytest.raises(InvalidClientError) as caught,
+    ):
+        worker.ask("celery_probe.refused").get(timeout=30)
 
     assert caught.value.status_code == 401
     assert caught.value.error == "invalid_client"

@@ -97,8 +97,8 @@ def test_a_chain_calls_every_hook_though_one_raises():
 
     def bad(event):
         calls.append("bad")
-        raise ValueError
+        raise ValueError("bad")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"^bad$"):
         chain(bad, lambda event: calls.append("good"))(object())
     assert calls == ["bad", "good"]

@@ -1,1 +1,1 @@
-"""Many lives of a token on end, among faults, forks and outages: does anything grow or fail?"""
+"""Many lives of a token on end, among faults, forks and outages: nothing may grow or fail."""

@@ -1,4 +1,4 @@
-"""``python -m tests.soak --seconds 120 [--seed N] [--out FOLDER]``; non-zero on growth or failure."""
+"""``python -m tests.soak --seconds 120 [--seed N] [--out FOLDER]``; fails on growth or failure."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def plot(samples: list[Sample]) -> str:
         values = [float(getattr(each, name)) for each in samples]
         top, end = max(values) or 1.0, samples[-1].at or 1.0
         points = " ".join(
-            f"{10 + (width - 20) * each.at / end:.1f},{height - 10 - (height - 35) * value / top:.1f}"
+            f"{10 + (width - 20) * each.at / end:.1f},"
+            f"{height - 10 - (height - 35) * value / top:.1f}"
             for each, value in zip(samples, values, strict=True)
         )
         rows.append(

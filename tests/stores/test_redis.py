@@ -11,19 +11,19 @@ import pytest
 redis = pytest.importorskip("redis")
 pytest.importorskip("cryptography")
 
-from support.clients import ScriptedClient, credentials, token  # noqa: E402
-from support.scripts import run  # noqa: E402
-from support.threads import Call, until  # noqa: E402
+from support.clients import ScriptedClient, credentials, token
+from support.scripts import run
+from support.threads import Call, until
 
-from permata_auth import (  # noqa: E402
+from permata_auth import (
     ConfigurationError,
     RedisTokenStore,
     TokenStoreError,
     _clock,
 )
-from permata_auth.stores import redis as module  # noqa: E402
+from permata_auth.stores import redis as module
 
-from .contract import KEY, StoreContract  # noqa: E402
+from .contract import KEY, StoreContract
 
 
 class TestRedisTokenStore(StoreContract):

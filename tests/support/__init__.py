@@ -1,1 +1,1 @@
-"""What the tests share: a clock to move, a bank to script, threads to gather, secrets to look for."""
+"""What the tests share: a clock to move, a bank to script, threads to gather, secrets to find."""
