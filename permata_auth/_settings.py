@@ -48,6 +48,24 @@ def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
     return validate
 
 
+def require_members(protocol: type, name: str, value: object) -> None:
+    """Raise ConfigurationError for a class, and for what lacks a member of ``protocol``.
+
+    An object that delegates by ``__getattr__`` is accepted. isinstance() would refuse it: since
+    Python 3.12 it looks a protocol's members up without calling ``__getattr__``.
+    """
+    if isinstance(value, type):
+        raise ConfigurationError(f"{name} must be a {protocol.__name__}, not the class of one")
+    for member, declared in vars(protocol).items():
+        if member.startswith("_"):
+            continue
+        kind = "method" if callable(declared) else "attribute"
+        found = getattr(value, member, None)
+        if found is None or (kind == "method" and not callable(found)):
+            wanted = protocol.__name__
+            raise ConfigurationError(f"{name} has no {kind} {member}, which a {wanted} has")
+
+
 class Unpicklable:
     """A base for what a pickle must not carry: a live service, or a secret."""
 

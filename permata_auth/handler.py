@@ -26,7 +26,7 @@ import attrs
 from . import _clock, _process
 from ._latch import Latch
 from ._logging import extra, ids, tagged
-from ._settings import Seconds, Unpicklable, finite_seconds
+from ._settings import Seconds, Unpicklable, finite_seconds, require_members
 from .events import (
     Event,
     LoginFailed,
@@ -38,7 +38,6 @@ from .events import (
     TokenSwapped,
 )
 from .exceptions import (
-    ConfigurationError,
     PermataAuthError,
     RequestTimeoutError,
     TransportError,
@@ -174,8 +173,7 @@ class LoginHandler(Unpicklable):
         store_timeout_secs: Seconds = 5.0,
         background: bool = True,
     ) -> None:
-        if isinstance(credentials, type) or not isinstance(credentials, Scheme):
-            raise ConfigurationError("credentials must be PermataCredentials, or another Scheme")
+        require_members(Scheme, "credentials", credentials)
         self.credentials = credentials
         self._client = client or LoginClient(credentials)
         self._owns_client = client is None

@@ -12,7 +12,7 @@ from . import _clock
 from ._http import Connections, Reply, connect_and_read, exchange
 from ._latch import Latch
 from ._logging import extra
-from ._settings import Unpicklable, duration, seconds
+from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
     ConfigurationError,
     InvalidTokenResponseError,
@@ -107,8 +107,7 @@ class LoginClient(Unpicklable):
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
     ) -> None:
-        if not isinstance(credentials, Scheme):
-            raise ConfigurationError("credentials must be PermataCredentials, or another Scheme")
+        require_members(Scheme, "credentials", credentials)
         if not isinstance(retry, RetryPolicy | None):
             raise ConfigurationError("retry must be a RetryPolicy")
         self.retry = retry or RetryPolicy()

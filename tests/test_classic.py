@@ -33,6 +33,7 @@ from permata_auth import (
     UnsupportedGrantTypeError,
     _clock,
 )
+from permata_auth._settings import require_members
 from permata_auth.schemes import classic
 from permata_auth.schemes.base import Scheme
 from permata_auth.schemes.classic import CANONICALIZERS, minify, raw, strip_all, timestamp
@@ -403,7 +404,7 @@ def test_their_key_tells_clients_apart_and_holds_nothing_of_them():
 
 
 def test_they_are_a_scheme():
-    assert isinstance(credentials(), Scheme)
+    require_members(Scheme, "credentials", credentials())
 
 
 # The environment.

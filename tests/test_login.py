@@ -562,7 +562,7 @@ def test_a_client_made_of_nonsense_is_refused(arguments):
 
 @pytest.mark.parametrize("scheme", [None, "example", {"client_id": "x"}, object()], ids=repr)
 def test_credentials_that_are_none_are_refused(scheme):
-    with pytest.raises(ConfigurationError, match="credentials must be PermataCredentials"):
+    with pytest.raises(ConfigurationError, match=r"^credentials has no attribute key, which a"):
         LoginClient(scheme)
 
 

@@ -17,7 +17,7 @@ from ..handler import LoginHandler
 from ..scheduler import SchedulerConfig
 from ..schemes.classic import PermataCredentials
 from ..stores import store_from_env
-from ..stores.base import SealedStore, TokenStore
+from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor
 
 _T = TypeVar("_T")
@@ -160,8 +160,7 @@ class Services:
         store = self._made.get("store")
         if store is None:
             return lines | {"token store": "none, each process has a token of its own"}
-        bound = store.bind(credentials) if isinstance(store, SealedStore) else store
-        token = bound.load(credentials.key)
+        token = bound(store, credentials).load(credentials.key)
         found = f"{token.fingerprint}, {token.expires_in():.0f} s left" if token else "none"
         return lines | {"token store": repr(store), "token in it": found}
 

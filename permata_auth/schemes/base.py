@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import attrs
 
@@ -44,7 +44,6 @@ class TokenGrant:
     scope: str | None = None
 
 
-@runtime_checkable
 class Scheme(Protocol):
     """One dialect of the bank, with the credentials for it. Immutable, and safe in any thread."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import math
 import os
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ..exceptions import ConfigurationError
+from .._settings import require_members
 from ..tokens import AccessToken
 from . import _document
 from .base import KeySource
@@ -24,9 +25,8 @@ class Seal:
     neither make one nor move one to another key.
     """
 
-    def __init__(self, credentials: object) -> None:
-        if not isinstance(credentials, KeySource):
-            raise ConfigurationError("this token store needs credentials that have derive_key()")
+    def __init__(self, credentials: Any) -> None:
+        require_members(KeySource, "credentials", credentials)
         self._cipher = AESGCM(credentials.derive_key("token store"))
         #: Names the secrets without telling them: sealed by others, a token is of no use here.
         self.name = credentials.derive_key("token store name").hex()[:16]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
+from .._settings import require_members
 from ..tokens import AccessToken
 
 
@@ -29,7 +30,6 @@ class TokenStore(Protocol):
         """Return a context manager in which nobody else logs in for ``key``."""
 
 
-@runtime_checkable
 class KeySource(Protocol):
     """Credentials that a store may derive encryption keys from."""
 
@@ -37,7 +37,6 @@ class KeySource(Protocol):
         """Return 32 bytes that only a holder of the same secrets can compute."""
 
 
-@runtime_checkable
 class SealedStore(Protocol):
     """A store that others can read or write too, so that it seals what it stores."""
 
@@ -47,4 +46,7 @@ class SealedStore(Protocol):
 
 def bound(store: TokenStore, credentials: object) -> TokenStore:
     """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit."""
-    return store.bind(credentials) if isinstance(store, SealedStore) else store
+    bind = None if isinstance(store, type) else getattr(store, "bind", None)
+    ready: TokenStore = store if bind is None else bind(credentials)
+    require_members(TokenStore, "store", ready)
+    return ready
