@@ -132,6 +132,8 @@ def test_what_must_hold_holds(name, caplog):
         ("refusal", (400, b'{"error_description": "id\\tzqxj7wvk"}')),
         ("store_url", "file:~nobody-here/tokens"),
         ("store_url", "file:~%00"),
+        ("retry_after", ("Sat, 01 Jan 0050 00:00:00 GMT", "Fri, 31 Dec 0049 00:00:00 GMT")),
+        ("retry_after", ("Wed, 01 Jan 1000 00:00:00 GMT", "Sat, 01 Jan 0050 00:00:00 GMT")),
     ],
 )
 def test_what_was_found_once_stays_mended(name, case):

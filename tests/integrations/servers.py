@@ -49,11 +49,15 @@ def environment(bank: Sandbox, **more: str) -> dict[str, str]:
 def session_members(session: int) -> list[int]:
     """Return the processes of a session, zombies left out."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit():
+            continue
+        # The process may have ended by now; a glob() for its file would raise on Python 3.10.
         with contextlib.suppress(OSError):
-            state, _, _, sid = stat.read_text().rpartition(")")[2].split()[:4]
+            stat = process.joinpath("stat").read_text()
+            state, _, _, sid = stat.rpartition(")")[2].split()[:4]
             if int(sid) == session and state != "Z":
-                found.append(int(stat.parent.name))
+                found.append(int(process.name))
     return found
 
 
@@ -71,9 +75,11 @@ def connections(pid: int) -> list[str]:
 
 def threads(pid: int) -> list[str]:
     """Return the names of a process's threads, as the kernel has them."""
-    return [
-        task.joinpath("comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()
-    ]
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread may end meanwhile
+            names.append(task.joinpath("comm").read_text().strip())
+    return names
 
 
 @attrs.define
