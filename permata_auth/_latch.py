@@ -1,4 +1,4 @@
-"""A one-shot event that is safe where threading.Event is not."""
+"""One-shot flags that are safe where those of :mod:`threading` are not."""
 
 from __future__ import annotations
 
@@ -59,3 +59,24 @@ class Latch:
 def clamp(timeout: float) -> float:
     """Return ``timeout`` as a number of seconds that every lock accepts."""
     return min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+
+
+class Once:
+    """Something that one thread alone may do. Safe wherever :class:`Latch` is."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries = [None]  # to take the last one off a list is one atomic operation
+
+    @property
+    def is_taken(self) -> bool:
+        return not self._entries
+
+    def take(self) -> bool:
+        """Return True to the first caller alone."""
+        try:
+            self._entries.pop()
+        except IndexError:
+            return False
+        return True

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class _ForkAware(Protocol):
-    def _after_fork_in_child(self) -> None: ...
+    def after_fork_in_child(self) -> None: ...
 
 
 _forks = 0
@@ -28,7 +28,7 @@ def identity() -> tuple[int, int]:
 
 
 def notify_forks(watcher: _ForkAware) -> None:
-    """Call ``watcher._after_fork_in_child()`` in every child; holds it weakly."""
+    """Call ``watcher.after_fork_in_child()`` in every child; holds it weakly."""
     _fork_aware.add(watcher)
 
 
@@ -84,7 +84,7 @@ def _in_child() -> None:
     global _forks
     _forks += 1
     for watcher in list(_fork_aware):
-        watcher._after_fork_in_child()
+        watcher.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):

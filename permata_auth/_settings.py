@@ -39,6 +39,18 @@ def finite_seconds(name: str, value: Any, minimum: float = 0.0, *, above: bool =
     return value
 
 
+def timeout_secs(timeout: Seconds | None) -> float | None:
+    """Return a method's ``timeout`` as float seconds; raise TypeError or ValueError for others."""
+    if timeout is None:
+        return None
+    value = seconds(timeout)
+    if not isinstance(value, float):
+        raise TypeError("timeout must be a number of seconds, a timedelta, or None")
+    if math.isnan(value):
+        raise ValueError("timeout must be a number of seconds, not NaN")
+    return value
+
+
 def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
     """Return an attrs validator for a field of finite seconds, at least (or above) zero."""
 

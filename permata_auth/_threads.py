@@ -9,11 +9,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 _TASKS = Path("/proc/self/task")
 _MAX_FORK_WAIT_SECS = 0.25
 _POLL_SECS = 0.0005
+
+#: Whether this context belongs to a thread that this package has started.
+_is_own: ContextVar[bool] = ContextVar("permata_auth_is_own_thread", default=False)
 
 #: Kernel ids of the last threads whose function has returned; they may not have ended yet.
 _ending: deque[int] = deque(maxlen=64)
@@ -32,6 +36,7 @@ def start_daemon(function: Callable[[], object], name: str) -> threading.Thread:
     if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
         raise RuntimeError("no thread can be started while the interpreter ends")
     context = contextvars.copy_context()
+    context.run(_is_own.set, True)
 
     def run() -> None:
         try:
@@ -43,6 +48,11 @@ def start_daemon(function: Callable[[], object], name: str) -> threading.Thread:
     thread = threading.Thread(target=run, name=f"permata-auth-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def is_own_thread() -> bool:
+    """Tell whether :func:`start_daemon` has started this thread."""
+    return _is_own.get()
 
 
 def _note_end() -> None:

@@ -9,9 +9,14 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """What all events have: when it happened (aware UTC), and the ids of the call behind it."""
+    """The fields of all events: when it happened (aware UTC), in which handler, for which call.
+
+    A login's events are told in their order once it has ended: its token is in place by then, and
+    its callers are free.
+    """
 
     at: datetime
+    handler: str | None = None
     unique_id: str | None = None
     request_id: str | None = None
 
@@ -37,6 +42,25 @@ class LoginFailed(Event):
     error: str
     message: str
     duration: float
+
+
+@attrs.frozen(kw_only=True)
+class LoginPostponed(Event):
+    """No login starts before ``until`` (aware UTC), after a failure.
+
+    ``error`` is the name of the error's class.
+    """
+
+    until: datetime
+    error: str
+    message: str
+
+
+@attrs.frozen(kw_only=True)
+class LoginAbandoned(Event):
+    """A login took longer than its budget of ``budget`` seconds; its outcome will be ignored."""
+
+    budget: float
 
 
 @attrs.frozen(kw_only=True)

@@ -30,9 +30,19 @@ from __future__ import annotations
 
 
 class PermataAuthError(Exception):
-    """The root of the tree: catch it to catch everything that this library raises on purpose."""
+    """The root of the tree: catch it to catch everything that this library raises on purpose.
+
+    ``retry_after``: the seconds until it makes sense to try again, where that is known.
+    ``handler``: the name of the handler that raised it, shown at the end of the text.
+    """
 
     retryable: bool = False
+    retry_after: float | None = None
+    handler: str | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text} [{self.handler}]" if self.handler else text
 
 
 class ConfigurationError(PermataAuthError, ValueError):

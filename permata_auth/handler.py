@@ -1,35 +1,44 @@
 """The token's life: cached, refreshed ahead of its expiry, replaced by one login for everybody.
 
-A call with a live token reads one snapshot and one clock. Any other call boards a *flight*: one
-login whose outcome, token or error, all who wait for it share. There is at most one flight in a
-process, and only a flight swaps the token, counts, and starts the next schedule; so none of that
-needs a lock. Everybody else reads, or drops the snapshot that it holds: dropping is final, and
-cannot touch a newer one.
+1. *Snapshot.* A call with a live token reads one snapshot and one clock, and returns.
+2. *Pace.* Any other call is told at once where a recent failure lets no login start yet.
+3. *Flight.* Else one login runs on a thread of its own, and all callers share its outcome. It first
+   looks for a newer token in the store, and keeps the other processes from logging in meanwhile.
+4. *Schedule.* The new token is swapped in and its refresh scheduled, before any caller wakes.
+5. *Events.* Then logs and the event hook are told.
+
+Only a flight swaps the snapshot, counts logins and begins or ends pauses, so none of that needs a
+lock. All other threads read, or drop the snapshot that they hold: dropping is final, and cannot
+touch a newer one.
 """
 
 from __future__ import annotations
 
-import contextvars
-import copy
+import collections
 import functools
-import logging
+import inspect
 import math
 import random
-import sys
-import threading
 import weakref
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
 from . import _clock, _process
-from ._latch import Latch
-from ._logging import extra, ids, tagged
-from ._settings import Seconds, Unpicklable, finite_seconds, require_members
+from ._flight import Flight, SingleFlight
+from ._latch import Once
+from ._logging import Log, contained, describe, frames, ids, tagged, tell
+from ._pace import Asker, Pace, Pause, Row, held_error
+from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
+from ._threads import start_daemon
 from .events import (
     Event,
+    LoginAbandoned,
     LoginFailed,
+    LoginPostponed,
     LoginStarted,
     LoginSucceeded,
     RefreshScheduled,
@@ -37,30 +46,22 @@ from .events import (
     TokenInvalidated,
     TokenSwapped,
 )
-from .exceptions import (
-    PermataAuthError,
-    RequestTimeoutError,
-    TransportError,
-)
+from .exceptions import ConfigurationError, InvalidTokenResponseError, PermataAuthError
 from .login import LoginClient, RetryPolicy
 from .scheduler import SchedulerConfig, TokenScheduler
 from .schemes.base import Scheme
 from .stores.base import TokenStore
-from .stores.memory import MemoryTokenStore
-from .stores.sharing import SharedToken
+from .stores.sharing import SharedToken, Turn, Unshared
 from .tokens import AccessToken
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 # The clock by a name of this module's own, since the path of a live token reads it and little else.
 _now = _clock.now
 
-#: So that who waits to the end of a login's budget gets the login's own error.
-_GRACE = 0.25
-
-#: What part of a login's budget may pass in waiting for another process's login; the rest is for
-#: one's own, should that one never come to an end.
-_SHARE_OF_WAITING = 0.75
+#: So that a caller that waits to the end of a login's budget gets the login's own error.
+_GRACE_SECS = 0.25
+_MAX_REMEMBERED = 32
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +69,7 @@ class HandlerInfo:
     """A handler's state, as it was when asked. Times are aware UTC; None where there is none.
 
     ``fingerprint`` is the first 8 hex digits of the token's SHA-256; ``waiting`` counts the
-    callers that wait for a login.
+    callers that wait for a login; ``next_login_at`` is the end of a pause after failures.
     """
 
     fingerprint: str | None
@@ -80,82 +81,100 @@ class HandlerInfo:
     last_error: str | None
     last_error_at: datetime | None
     waiting: int
+    last_login_at: datetime | None
+    next_login_at: datetime | None
 
     def __str__(self) -> str:
         token = f"token {self.fingerprint}, {self.seconds_left:.0f} s left"
         refresh = f"refresh at {self.next_refresh_at:%H:%M:%SZ}" if self.next_refresh_at else ""
         failed = f"{self.failed_logins} failed, last: {self.last_error}" if self.last_error else ""
+        pause = f"no login before {self.next_login_at:%H:%M:%SZ}" if self.next_login_at else ""
         parts = [
             token if self.fingerprint else "no token",
             refresh,
             f"{self.logins} logins",
             failed,
+            pause,
         ]
         return ", ".join(filter(None, parts))
 
 
-class _Cached:
+class _Snapshot:
     """A token as :meth:`LoginHandler.get_token` reads it, without a lock.
 
     Nothing is torn on a build without the GIL either: each attribute is one reference, stored
-    under the object's own lock there, so that who stores second has seen what the first did.
+    under the object's own lock there, so that a thread that stores second has seen the first store.
     """
-
-    __slots__ = ("is_dropped", "token", "valid_until", "value")
 
     def __init__(self, token: AccessToken | None) -> None:
         self.token = token
         self.value = token.value if token else ""
         self.is_dropped = token is None
         self.valid_until = token.deadline if token else -math.inf
+        #: A call with it was accepted.
+        self.is_accepted = False
+        #: A call with it was rejected before any was accepted, and the pace has counted that.
+        self.is_rejected = False
+        self._drop = Once()
+        self._rejection = Once()
 
     @property
     def live(self) -> AccessToken | None:
-        """The token, unless it was dropped or has expired."""
+        """The token, unless it was dropped or has expired by either clock."""
         token = self.token
-        is_live = token is not None and not self.is_dropped and _clock.now() < token.deadline
-        return token if is_live else None
+        if token is None or self.is_dropped:
+            return None
+        if token.expires_in() > 0:
+            return token
+        self.drop()  # so that a later call does not serve it by the running clock alone
+        return None
 
-    def drop(self) -> None:
+    def drop(self) -> bool:
+        """Never serve it again; return True to the first caller alone."""
         self.is_dropped = True
         self.valid_until = -math.inf
+        return self.token is not None and self._drop.take()
 
-    def rest(self) -> None:
-        """Send the next call the long way round, though the token lives."""
+    def first_rejection(self) -> bool:
+        """Return True to the one thread that is to count its rejection."""
+        return self._rejection.take()
+
+    def send_the_slow_way(self) -> None:
+        """Let the next call take the slow path, though the token lives."""
         self.valid_until = -math.inf
 
-    def wake(self, token: AccessToken) -> None:
+    def restore(self, token: AccessToken) -> None:
+        """Let calls take the fast path again."""
         self.valid_until = token.deadline
-        # By another thread, since the caller looked: drop() raises the flag before it stores.
+        # Another thread may drop it between the caller's look and the line above, and would find
+        # its token served again; drop() raises the flag before it stores.
         if self.is_dropped:
             self.valid_until = -math.inf
-
-
-@attrs.define(eq=False)
-class _Flight:
-    """One login on its way, and what came of it."""
-
-    replacing: _Cached
-    until: float
-    is_forced: bool
-    outcome: AccessToken | BaseException | None = None
-    landed: Latch = attrs.Factory(Latch)
-    pilot: int | None = None
-    pilots_seat: list[None] = attrs.Factory(lambda: [None])
 
 
 class LoginHandler(Unpicklable):
     """Keep a valid access token at hand, for any number of threads.
 
-    ``credentials``: the bank's dialect and secrets. ``client``, ``scheduler``, ``store``: used,
-    and not closed, in place of its own. ``on_event`` is called with an :class:`Event` by whatever
-    thread made it happen; it should return at once. ``clamp_to_lifetime`` fits the scheduler's
-    margins to tokens that live shorter than they ask for. ``refusal_memory_secs``: for how long a
-    refusal that is not retryable is answered from memory. ``store_timeout_secs``: what a store
-    that fails may cost, once per outage. ``background=False``: no timer, on demand only.
-
     Nothing happens before the first call: no thread, no connection. Safe after a fork; the child
-    keeps the token. A handler that is dropped takes its timer with it.
+    keeps the token. A handler that is dropped takes its timer with it. Raises ConfigurationError
+    for arguments that do not fit.
+
+    Args:
+        credentials: The bank's dialect and secrets: PermataCredentials, or another Scheme.
+        name: Labels log records, events, threads and errors. By default the token endpoint's host.
+        client: Logs in; made for the same credentials, and not closed here. By default a
+            LoginClient of the handler's own.
+        scheduler: Runs the refresh in the background, for this handler alone; not shut down here.
+            By default one of the handler's own.
+        store: Shares the token between processes. By default each process has its own.
+        on_event: Called with an :class:`Event`, mostly in a thread of the handler's; it should
+            return at once. What it raises is logged once.
+        clamp_to_lifetime: Fit the scheduler's margins to tokens that live shorter than they ask
+            for. False: such tokens are replaced on demand.
+        refusal_memory_secs: The first pause after refused credentials. Five seconds by default:
+            long enough for a loop not to harm, short enough for a person who corrects them.
+        store_timeout_secs: The seconds that a store which fails may cost, once per outage.
+        background: False: no timer, on demand only.
     """
 
     _why_unpicklable = "it owns threads and connections; make one in each process"
@@ -164,6 +183,7 @@ class LoginHandler(Unpicklable):
         self,
         credentials: Scheme,
         *,
+        name: str | None = None,
         client: LoginClient | None = None,
         scheduler: TokenScheduler | None = None,
         store: TokenStore | None = None,
@@ -174,44 +194,64 @@ class LoginHandler(Unpicklable):
         background: bool = True,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
-        self.credentials = credentials
+        _check_parts(credentials, client, scheduler, on_event)
+        _check_flags(clamp_to_lifetime=clamp_to_lifetime, background=background)
+        self._credentials = credentials
+        self.name = _host(credentials) if name is None else _checked_name(name)
+        self._label = name  # errors name the host in any case
+        self._refusal_memory = finite_seconds("refusal_memory_secs", refusal_memory_secs)
+        store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
         self._client = client or LoginClient(credentials)
         self._owns_client = client is None
-        self._scheduler = scheduler or TokenScheduler()
+        self._log_in_once = _one_attempt(self._client)
+        budget = getattr(self._client, "retry", RetryPolicy()).timeout + _GRACE_SECS
+        self._shared: SharedToken | Unshared = Unshared()
+        if store is not None:
+            self._shared = SharedToken(
+                store,
+                credentials,
+                timeout=store_timeout,
+                budget=budget,
+                is_unwanted=self._is_unwanted,
+            )
+        self._scheduler = scheduler or TokenScheduler(name=self.name)
         self._owns_scheduler = scheduler is None
+        self._scheduler.reserve(self)
         self._on_event = on_event
         self._clamps = clamp_to_lifetime
-        self._refusal_memory = finite_seconds("refusal_memory_secs", refusal_memory_secs)
-        self._budget = getattr(self._client, "retry", RetryPolicy()).timeout + _GRACE
-        self._shared = SharedToken(
-            MemoryTokenStore() if store is None else store,
-            credentials,
-            timeout=finite_seconds("store_timeout_secs", store_timeout_secs, above=True),
-            wait=self._budget * _SHARE_OF_WAITING,
-        )
         self._background = background
 
-        self._cached = _Cached(None)
-        self._flights: dict[tuple[int, int], _Flight] = {}
-        self._refusal: tuple[PermataAuthError, float] | None = None
+        self._snapshot = _Snapshot(None)
+        self._flights: SingleFlight[AccessToken] = SingleFlight(
+            self.name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
+        )
+        self._pace = Pace(self._refusal_memory)
+        #: Fingerprints of tokens that were rejected, and are never taken from the store.
+        self._rejected: collections.deque[str] = collections.deque(maxlen=_MAX_REMEMBERED)
         self._logins = 0
         self._failed_logins = 0
+        self._last_login_at: datetime | None = None
         self._last_error: tuple[str, datetime] | None = None
         self._hook_has_failed = False
         self._is_shut_down = False
         self._home = _process.identity()
-        # What the scheduler holds must not keep the handler alive.
+        # The scheduler holds this callback, and must not keep the handler alive.
         self._refresh_callback = functools.partial(_refresh, weakref.ref(self))
         _process.notify_forks(self)
 
     def __repr__(self) -> str:
-        return f"<LoginHandler {self.info()}>"
+        return f"<LoginHandler {self.name!r} {self.info()}>"
 
     def __enter__(self) -> LoginHandler:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.shutdown()
+
+    @property
+    def credentials(self) -> Scheme:
+        """The credentials that logins and signatures are made with."""
+        return self._credentials
 
     @property
     def scheduler(self) -> TokenScheduler:
@@ -229,17 +269,25 @@ class LoginHandler(Unpicklable):
         """Return a valid access token.
 
         With a live token: at once, without a lock. Else blocks for the one login that all callers
-        share, ``timeout`` seconds at most, or as long as the login's own budget (30 s by default).
-        ``unique_id`` and ``request_id`` mark the log records of what this call sets off.
+        share. After a failed login raises a copy of its error at once until the pause is over that
+        the failure calls for; ``retry_after`` of the error is what is left of it.
 
         Raises what the login raised, each caller its own copy, and RequestTimeoutError; never
-        while a token lives. Thread-safe; may be called from signal handlers.
+        while a token lives. Thread-safe. May be called from signal handlers and from log handlers;
+        only a handler of the log that takes records of urllib3 (level DEBUG) and logs in for them
+        waits out the login's budget.
+
+        Args:
+            timeout: The seconds to wait at most; None: as long as a login may take, 25 s by
+                default (``RetryPolicy.timeout``).
+            unique_id: Marks the log records and events of what this call sets off.
+            request_id: As ``unique_id``.
         """
-        # Two reads without a lock: the snapshot is never changed but to be dropped, so a swap
+        # Two reads without a lock: a snapshot is never changed but to be dropped, so a swap
         # between them means that this call came just before it.
-        cached = self._cached
-        if _now() < cached.valid_until:
-            return cached.value
+        snapshot = self._snapshot
+        if _now() < snapshot.valid_until:
+            return snapshot.value
         return self._obtain(timeout, unique_id, request_id).value
 
     def get_access_token(
@@ -248,49 +296,86 @@ class LoginHandler(Unpicklable):
         unique_id: str | None = None,
         request_id: str | None = None,
     ) -> AccessToken:
-        """Return a valid access token with its expiry; otherwise as :meth:`get_token`."""
-        cached = self._cached
-        if cached.token is not None and _now() < cached.valid_until:
-            return cached.token
+        """Return a valid access token with its expiry; otherwise as :meth:`get_token`.
+
+        Args:
+            timeout: As in :meth:`get_token`.
+            unique_id: As in :meth:`get_token`.
+            request_id: As in :meth:`get_token`.
+        """
+        snapshot = self._snapshot
+        if snapshot.token is not None and _now() < snapshot.valid_until:
+            return snapshot.token
         return self._obtain(timeout, unique_id, request_id)
 
     def refresh(self, timeout: float | None = None) -> AccessToken:
         """Log in now and return the new token, or that of a login that is under way already.
 
-        Blocks and raises as :meth:`get_token`; a refusal in memory does not stop it. The old
-        token is served until the new one is here, and stays if there is none.
+        Blocks and raises as :meth:`get_token`. The old token is served until the new one is here,
+        and stays if there is none. Refused credentials do not stop it, since they may have been
+        corrected at the bank; a pause that the bank has asked for does.
+
+        Args:
+            timeout: As in :meth:`get_token`.
         """
         self._notice_fork()
-        return self._fly(self._cached, timeout, is_forced=True)
+        return self._log_in(Asker.REFRESH, self._snapshot, timeout_secs(timeout))
 
     def invalidate(self, token: AccessToken | str | None = None) -> None:
         """Drop ``token``, which the bank has rejected; do nothing if another one is cached by now.
 
-        Without ``token``: drop whichever is cached. The next call looks for a newer one in the
-        store, then logs in. Does not wait for a login.
+        The next call looks for a newer token in the store, then logs in. A token that no call was
+        accepted with is dropped too, but from the second such token in a row no sooner than after
+        a pause; until then it is served. Does not wait for a login; with a store, for that.
+
+        Args:
+            token: The token, or its value; None: the one that is cached.
         """
         self._notice_fork()
-        cached = self._cached
+        snapshot = self._snapshot
         value = token.value if isinstance(token, AccessToken) else token
-        if cached.token is None or cached.is_dropped or value not in (None, cached.value):
+        cached = snapshot.token
+        if cached is None or snapshot.is_dropped or value not in (None, cached.value):
             return
-        cached.drop()
-        self._shared.withdraw(cached.token)
-        logger.info("Token invalidated", extra=extra(token=cached.token.fingerprint))
-        self._emit(TokenInvalidated, fingerprint=cached.token.fingerprint)
+        if self._note_rejection(snapshot, cached) and snapshot.drop():
+            self._rejected.append(cached.fingerprint)
+            self._discard(cached)
+
+    def note_response(self, token: str, *, accepted: bool) -> None:
+        """Tell how the bank received a call with ``token``; :class:`PermataAuth` does so itself.
+
+        A token with which a call was accepted is replaced at once when the bank rejects it later.
+        Cheap after the first time. Never blocks, but for a store after rejected tokens.
+
+        Args:
+            token: The value that the call carried.
+            accepted: True for a response that neither rejects the token nor is a 5xx; False for a
+                rejection that :meth:`invalidate` is not called for.
+        """
+        snapshot = self._snapshot
+        cached = snapshot.token
+        if snapshot.is_accepted or cached is None or cached.value != token:
+            return
+        if accepted:
+            self._accept(snapshot)
+        else:
+            self._note_rejection(snapshot, cached)
 
     def clear_cache(self) -> None:
-        """Forget the token, and a refusal in memory; the schedule goes on."""
-        self._refusal = None
-        self.invalidate()
+        """Forget the token, and every pause but one that the bank asked for; keep the schedule."""
+        self._notice_fork()
+        self._pace.clear()
+        snapshot = self._snapshot
+        if snapshot.token is not None and snapshot.drop():
+            self._discard(snapshot.token)
 
     def info(self) -> HandlerInfo:
         """Return a snapshot of the state. Never blocks, never logs in."""
         self._notice_fork()
-        token = self._cached.live
+        token = self._snapshot.live
         schedule = self._scheduler.info()
-        flight = self._flights.get(_process.identity())
         message, failed_at = self._last_error or (None, None)
+        paused_until = self._pace.next_login_at
         return HandlerInfo(
             fingerprint=token.fingerprint if token else None,
             expires_at=_clock.at(token.deadline) if token else None,
@@ -300,157 +385,154 @@ class LoginHandler(Unpicklable):
             failed_logins=self._failed_logins,
             last_error=message,
             last_error_at=failed_at,
-            waiting=flight.landed.waiting if flight else 0,
+            waiting=self._flights.waiting,
+            last_login_at=self._last_login_at,
+            next_login_at=_clock.at(paused_until) if paused_until else None,
         )
 
-    def shutdown(self, timeout: float | None = 5.0) -> None:
+    def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
-        Waits up to ``timeout`` seconds for a refresh that is running, unless called from it.
-        Closes what the handler made itself, and of a given scheduler stops its own schedule.
+        Waits for a refresh that is running, unless called from it. Closes what the handler made
+        itself, and of a given scheduler stops its own schedule.
+
+        Args:
+            timeout: The seconds to wait at most; None: without end. Five by default, so that a
+                program ends soon though its bank does not answer.
         """
+        secs = timeout_secs(timeout)
         self._notice_fork()
         self._is_shut_down = True
         if self._owns_client:
             self._client.close()  # first: it ends a login's wait for its next attempt
         if self._owns_scheduler:
-            self._scheduler.shutdown(timeout)
+            self._scheduler.shutdown(secs)
         else:
             self._scheduler.stop(self._refresh_callback)
+            self._scheduler.release(self)
 
-    # The long way round: everything below is off the path of a call with a live token.
+    # The slow path: everything below is off the path of a call with a live token.
 
     def _obtain(
         self, timeout: float | None, unique_id: str | None, request_id: str | None
     ) -> AccessToken:
+        secs = timeout_secs(timeout)
         self._notice_fork()
-        cached = self._cached
-        token = cached.live
+        snapshot = self._snapshot
+        token = snapshot.live
         if token is not None:  # the first call after a fork: the timer stayed with the parent
             self._schedule(token)
-            cached.wake(token)
+            snapshot.restore(token)
             return token
-        refusal = self._refusal
-        if refusal is not None and _clock.now() < refusal[1]:
-            raise copy.copy(refusal[0])
         with tagged(unique_id=unique_id, request_id=request_id):
-            return self._fly(cached, timeout)
+            return self._log_in(Asker.CALLER, snapshot, secs)
 
-    def _fly(
-        self, replacing: _Cached, timeout: float | None = None, *, is_forced: bool = False
-    ) -> AccessToken:
-        """Board this process's flight, or start it, and wait until it has landed."""
-        until = _clock.now() + self._budget
-        flight = _Flight(replacing, until, is_forced)
-        # setdefault() is atomic, with or without a GIL: one thread gets its own flight back.
-        boarded = self._flights.setdefault(_process.identity(), flight)
-        if boarded is flight:
-            self._take_off(flight)
-        elif boarded.pilot == threading.get_ident() and not boarded.landed.is_set():
-            raise TransportError("no token yet: this is called by the login itself")
-        elif boarded.pilots_seat:
-            # Whoever was to start it may have been interrupted, for good, or by the signal handler
-            # that is here now. If not, the second thread finds the seat taken and ends.
-            self._take_off(boarded)
-        wait = boarded.until - _clock.now()
-        if not boarded.landed.wait(wait if timeout is None else min(wait, timeout)):
-            raise RequestTimeoutError(
-                "no token in the time allowed, the login goes on; wait, or allow more"
-            )
-        outcome = boarded.outcome
-        if isinstance(outcome, AccessToken):
-            return outcome
-        assert outcome is not None
-        raise _copy(outcome)
-
-    def _take_off(self, flight: _Flight) -> None:
-        """Log in on a thread of its own: no caller's timeout, signal or end disturbs the others."""
-        context = contextvars.copy_context()  # the ids of the call, and whatever logging reads
-
-        def pilot() -> None:
-            context.run(self._pilot, flight)
-
+    def _log_in(self, asker: Asker, seen: _Snapshot, timeout: float | None = None) -> AccessToken:
+        """Return the token of a flight, or raise why there is none; ``seen`` is to be replaced."""
         try:
-            if sys.is_finalizing():  # where Python 3.10 and 3.11 would hang
-                raise RuntimeError
-            threading.Thread(target=pilot, name="permata-auth-login", daemon=True).start()
-        except RuntimeError:  # no thread to be had, or the interpreter is on its way out
-            pilot()
+            self._check_pace(asker)
+            with tagged(handler=self.name):
+                return self._flights.call(functools.partial(self._renew, asker, seen), timeout)
+        except PermataAuthError as error:
+            error.handler = self._label
+            raise
 
-    def _pilot(self, flight: _Flight) -> None:
-        try:
-            flight.pilots_seat.pop()
-        except IndexError:  # taken
-            return
-        flight.pilot = threading.get_ident()
-        # What a waiter gets if an exception of the interpreter's, such as KeyboardInterrupt,
-        # ends a login on a caller's own thread.
-        flight.outcome = TransportError("the login was interrupted; the caller may try again")
-        try:
-            flight.outcome = self._renew(flight)
-        except Exception as error:
-            flight.outcome = error.with_traceback(None)
-        finally:
-            self._flights.pop(_process.identity(), None)
-            flight.landed.set()
+    def _check_pace(self, asker: Asker) -> None:
+        pause = self._held(asker)
+        if pause is not None:
+            raise held_error(pause)
 
-    def _renew(self, flight: _Flight) -> AccessToken:
-        """Replace the token by the newest there is: ours, the store's, or that of a login."""
-        replacing, cached = flight.replacing, self._cached
-        token = None if cached is replacing or flight.is_forced else cached.live
-        if token is not None:  # another flight landed since this one's caller looked
-            return token
-        with self._shared.turn(replacing.token, is_forced=flight.is_forced) as turn:
-            token = turn.newer
-            if token is None:
-                # Who boards from now on may wait for the whole login, however long the queue was.
-                flight.until = _clock.now() + self._budget
-                token = self._log_in()
-                turn.publish(token)
-        self._cached = _Cached(token)
-        self._emit(
-            TokenSwapped,
-            fingerprint=token.fingerprint,
-            expires_at=token.expires_at,
-            is_shared=turn.newer is not None,
-        )
-        self._schedule(token, replacing.token)
-        return token
+    def _held(self, asker: Asker) -> Pause | None:
+        token = self._snapshot.live
+        if asker is not Asker.TIMER or token is None:
+            return self._pace.held(asker)
+        life = (token.expires_at - token.issued_at).total_seconds()
+        return self._pace.held(asker, window=self._buffer(life), left=token.expires_in())
 
-    def _log_in(self) -> AccessToken:
+    def _renew(
+        self, asker: Asker, seen: _Snapshot, flight: Flight[AccessToken]
+    ) -> Callable[[], AccessToken]:
+        """Get the newest token there is, on the flight's thread; return what puts it in place."""
+        is_forced = asker is Asker.REFRESH
+        snapshot = self._snapshot
+        token = None if snapshot is seen or is_forced else snapshot.live
+        if token is not None:  # another flight has landed since this one's caller looked
+            return functools.partial(_same, token)
+        # Again, on the one thread that logs in: callers that looked before the last flight failed
+        # would otherwise start a login each.
+        self._check_pace(asker)
+        is_held = functools.partial(self._is_held_by, asker)
+        with self._shared.turn(snapshot.token, is_forced=is_forced, is_held=is_held) as turn:
+            if turn.newer is not None:
+                return functools.partial(self._swap, turn.newer, is_shared=True)
+            if turn.pause is not None:
+                raise held_error(turn.pause)
+            # The time in the queue for the store's lock was not the login's.
+            flight.restart_budget(self._flights.budget)
+            return self._ask_the_bank(asker, turn)
+
+    def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
+        """Take over another process's failure; tell whether no login may start because of any."""
+        self._pace.adopt(pause)
+        return self._held(asker) is not None
+
+    def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], AccessToken]:
         began = _clock.now()
         self._emit(LoginStarted)
         try:
-            token = self._client.login()
+            # In the background one attempt: the scheduler's waits come between them.
+            token = self._log_in_once() if asker is Asker.TIMER else self._client.login()
+            if token.expires_in() <= 0:
+                raise InvalidTokenResponseError(
+                    "the token had expired when it arrived: its life is shorter than the login"
+                )
         except Exception as error:
-            self._note_failure(error, _clock.now() - began)
-            raise
+            failure = error.with_traceback(None)
+            pause = self._pace.after(failure)
+            turn.save_failure(pause)
+            return functools.partial(self._fail, asker, pause, _clock.now() - began)
+        turn.save(token)
+        return functools.partial(self._succeed, token, _clock.now() - began)
+
+    def _succeed(self, token: AccessToken, duration: float) -> AccessToken:
         self._logins += 1
-        self._refusal = None
+        self._last_login_at = _clock.at(_clock.now())
         logger.info(
             "Logged in, the token lives for %d seconds",
             round(token.expires_in()),
-            extra=extra(token=token.fingerprint),
+            token=token.fingerprint,
         )
         self._emit(
             LoginSucceeded,
             fingerprint=token.fingerprint,
             expires_at=token.expires_at,
-            duration=_clock.now() - began,
+            duration=duration,
         )
-        return token
+        return self._swap(token, is_shared=False)
 
-    def _note_failure(self, error: Exception, duration: float) -> None:
-        """Count a failed login, and remember a refusal; the log is left to whoever handles it."""
-        kind, message = type(error).__name__, ""
-        if isinstance(error, PermataAuthError):  # whose text shows no secret
-            message = str(error)
-            if not error.retryable:
-                until = _clock.now() + self._refusal_memory
-                self._refusal = (copy.copy(error), until)
+    def _fail(self, asker: Asker, pause: Pause, duration: float) -> AccessToken:
+        error = pause.error
         self._failed_logins += 1
-        self._last_error = (f"{kind}: {message}" if message else kind, _clock.at(_clock.now()))
-        self._emit(LoginFailed, error=kind, message=message, duration=duration)
+        self._last_error = (describe(error), _clock.at(_clock.now()))
+        self._pace.begin(pause)
+        kind, text = type(error).__name__, _own_text(error)
+        self._emit(LoginFailed, error=kind, message=text, duration=duration)
+        self._tell_of_pause(pause)
+        held = self._held(asker)
+        raise held_error(held) if held else error
+
+    def _swap(self, token: AccessToken, *, is_shared: bool) -> AccessToken:
+        replaced = self._snapshot.token
+        self._pace.end()
+        self._snapshot = _Snapshot(token)
+        self._emit(
+            TokenSwapped,
+            fingerprint=token.fingerprint,
+            expires_at=token.expires_at,
+            is_shared=is_shared,
+        )
+        self._schedule(token, replaced)
+        return token
 
     def _schedule(self, token: AccessToken, replaced: AccessToken | None = None) -> None:
         if not self._background or self._is_shut_down:
@@ -458,7 +540,7 @@ class LoginHandler(Unpicklable):
         config = self._margins(token, replaced)
         expires_at = _clock.wall() + token.expires_in()
         is_scheduled = self._scheduler.start(expires_at, self._refresh_callback, config=config)
-        if self._is_shut_down:  # meanwhile: what has just been started must not outlive it
+        if self._is_shut_down:  # meanwhile: the schedule that was just started must not outlive it
             self._scheduler.stop(self._refresh_callback)
         elif is_scheduled:
             due = _clock.at(token.deadline - config.refresh_buffer_secs)
@@ -471,51 +553,166 @@ class LoginHandler(Unpicklable):
         if replaced is not None and _is_same(token, replaced):
             # The bank hands out the same token until it dies: there is no other before then.
             return SchedulerConfig(0.0, 0.0)
-        config = self._scheduler.config
-        buffer, minimum = config.refresh_buffer_secs, config.min_schedule_time_secs
+        life = max(token.expires_in(), 0.0)
+        buffer, minimum = self._buffer(life), self._scheduler.config.min_schedule_time_secs
         if self._clamps:
-            life = max(token.expires_in(), 0.0)
-            buffer, minimum = min(buffer, life / 2), min(minimum, life / 10)
+            minimum = min(minimum, life / 10)
         if self._shared.is_fleet_wide:
             # So that the processes of a fleet do not all come at once. Only ever earlier.
             buffer *= random.uniform(1.0, 1.1)
         return SchedulerConfig(buffer, minimum)
 
+    def _buffer(self, life: float) -> float:
+        buffer = self._scheduler.config.refresh_buffer_secs
+        return min(buffer, life / 2) if self._clamps else buffer
+
+    def _accept(self, snapshot: _Snapshot) -> None:
+        snapshot.is_accepted = True
+        if self._pace.rejections is not None:
+            self._pace.end_rejections()
+            self._shared.save_rejections(None)
+
+    def _note_rejection(self, snapshot: _Snapshot, token: AccessToken) -> bool:
+        """Count a rejection of the cached token; return whether it is to be replaced now."""
+        if snapshot.is_accepted:
+            return True
+        known = self._shared.load_rejections()
+        if known is not None:
+            self._pace.adopt(known)
+            snapshot.is_rejected = snapshot.is_rejected or known.rejected == token.fingerprint
+        age = _clock.wall() - token.issued_at.timestamp()
+        if age > self._refusal_memory and not snapshot.is_rejected:
+            self._accept(snapshot)
+            return True
+        if snapshot.first_rejection() and not snapshot.is_rejected:
+            pause = self._pace.after_rejection(token.fingerprint)
+            self._pace.begin(pause)
+            snapshot.is_rejected = True
+            self._shared.save_rejections(pause)
+            self._tell_of_pause(pause)
+        # Where another thread is about to count this rejection, the pause that it leads to is not
+        # known yet; to replace the token now could be a login too many.
+        return snapshot.is_rejected and not self._pace.is_held_by(Row.REJECTED)
+
+    def _discard(self, token: AccessToken) -> None:
+        self._shared.discard(token)
+        with tagged(handler=self.name):
+            logger.info("Token invalidated", token=token.fingerprint)
+            self._emit(TokenInvalidated, fingerprint=token.fingerprint)
+
+    def _is_unwanted(self, token: AccessToken) -> bool:
+        return token.fingerprint in self._rejected
+
+    def _tell_of_pause(self, pause: Pause) -> None:
+        if pause.until > _clock.now():
+            kind, text = type(pause.error).__name__, _own_text(pause.error)
+            self._emit(LoginPostponed, until=_clock.at(pause.until), error=kind, message=text)
+
+    def tell_of_abandoned_login(self) -> None:
+        """Log that a login overran its budget; called by the flight, on a thread of its own."""
+        budget = self._flights.budget
+        self._last_error = (
+            f"the login was abandoned after {budget:.0f} seconds",
+            _clock.at(_clock.now()),
+        )
+        with tagged(handler=self.name):
+            logger.warning("Login abandoned after its budget of %.1f seconds", budget)
+            self._emit(LoginAbandoned, budget=budget)
+
     def _emit(self, kind: Callable[..., Event], **fields: object) -> None:
-        if self._on_event is None:
-            return
-        event = kind(at=_clock.at(_clock.now()), **ids(), **fields)
-        try:
-            self._on_event(event)
-        except Exception:
-            if not self._hook_has_failed:
-                self._hook_has_failed = True
-                logger.exception("The event hook raised; it will not be logged again")
+        hook = self._on_event
+        if hook is not None:
+            event = kind(at=_clock.at(_clock.now()), **{**ids(), "handler": self.name, **fields})
+            tell(functools.partial(self._call_hook, hook, event))
+
+    def _call_hook(self, hook: Callable[[Event], object], event: Event) -> None:
+        with contained(self._report_hook):
+            hook(event)
+
+    def _report_hook(self, error: BaseException) -> None:
+        if not self._hook_has_failed:
+            self._hook_has_failed = True
+            logger.error("The event hook raised; it will not be logged again: %s", describe(error))
+            logger.debug("The event hook raised at\n%s", frames(error))
 
     def _notice_fork(self) -> None:
-        """Do what the hook does, after a fork in C that ran no hook."""
+        """Do what the fork hook does, after a fork in C that ran no hook."""
         if self._home != _process.identity():
-            self._after_fork_in_child()
+            self.after_fork_in_child()
 
-    def _after_fork_in_child(self) -> None:
+    def after_fork_in_child(self) -> None:
+        """Send the next call the slow way, which arms a timer; called by the fork hook."""
         self._home = _process.identity()
-        self._cached.rest()
+        self._snapshot.send_the_slow_way()
 
 
 def _refresh(reference: weakref.ref[LoginHandler]) -> None:
     handler = reference()
     if handler is not None:
-        handler._fly(handler._cached)
+        handler._log_in(Asker.TIMER, handler._snapshot)
 
 
-def _copy(error: BaseException) -> BaseException:
-    """Return a copy for one caller; an error from outside our tree may not allow one."""
-    try:
-        return copy.copy(error)
-    except Exception:
-        return error
+def _abandoned(reference: weakref.ref[LoginHandler]) -> None:
+    """Tell of an abandoned login on a thread of its own: the caller has to start another."""
+    handler = reference()
+    if handler is not None:
+        try:
+            start_daemon(handler.tell_of_abandoned_login, "events")
+        except RuntimeError:  # no thread can be started
+            handler.tell_of_abandoned_login()
+
+
+def _same(token: AccessToken) -> AccessToken:
+    return token
 
 
 def _is_same(token: AccessToken, replaced: AccessToken) -> bool:
     """Tell whether a login gained nothing; lives that the wire rounds to seconds may differ."""
     return token.value == replaced.value and token.deadline < replaced.deadline + 1.0
+
+
+def _own_text(error: BaseException) -> str:
+    """Return the text of an error of our tree, which shows no secret."""
+    return str(error) if isinstance(error, PermataAuthError) else ""
+
+
+def _host(credentials: Any) -> str:
+    """Name a handler after its token endpoint."""
+    return urlsplit(getattr(credentials, "token_url", "")).hostname or "token"
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str) or not name.isprintable() or not name.strip():
+        raise ConfigurationError("name must be printable text")
+    return name
+
+
+def _check_flags(**flags: object) -> None:
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            raise ConfigurationError(f"{name} must be True or False")
+
+
+def _check_parts(credentials: object, client: object, scheduler: object, on_event: object) -> None:
+    """Refuse parts that would fail later, or that belong to somebody else."""
+    if not isinstance(scheduler, TokenScheduler | None):
+        raise ConfigurationError("scheduler must be a TokenScheduler")
+    if on_event is not None and not callable(on_event):
+        raise ConfigurationError("on_event must be callable")
+    if client is None:
+        return
+    if isinstance(client, type) or not callable(getattr(client, "login", None)):
+        raise ConfigurationError("client must be a LoginClient: an object with a method login")
+    if getattr(client, "credentials", credentials) != credentials:
+        raise ConfigurationError(
+            "client was made for other credentials: calls would be signed for one account "
+            "with the token of another"
+        )
+
+
+def _one_attempt(client: Any) -> Callable[[], AccessToken]:
+    """Return what makes a login of one attempt, where the client can do that."""
+    if "attempts" in inspect.signature(client.login).parameters:
+        return functools.partial(client.login, attempts=1)
+    login: Callable[[], AccessToken] = client.login
+    return login

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import attrs
 import requests
 import tenacity
@@ -11,7 +9,7 @@ import tenacity
 from . import _clock
 from ._http import Connections, Reply, connect_and_read, exchange
 from ._latch import Latch
-from ._logging import extra
+from ._logging import Log, describe
 from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
     ConfigurationError,
@@ -22,7 +20,7 @@ from .exceptions import (
 from .schemes.base import Scheme, TokenGrant
 from .tokens import AccessToken
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 
 def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
@@ -42,19 +40,27 @@ class RetryPolicy:
     attempts: int = attrs.field(default=3, validator=_at_least_one)
     wait_initial: float = attrs.field(default=0.5, converter=seconds, validator=duration())
     wait_max: float = attrs.field(default=8.0, converter=seconds, validator=duration())
-    timeout: float = attrs.field(default=30.0, converter=seconds, validator=duration(above=True))
+    timeout: float = attrs.field(default=25.0, converter=seconds, validator=duration(above=True))
 
-    def retrying(self, until: float, stopped: Latch) -> tenacity.Retrying:
+    def retrying(
+        self, until: float, stopped: Latch, *, attempts: int | None = None
+    ) -> tenacity.Retrying:
         """Return the loop for one call that has to end by ``until``, or once ``stopped`` is set.
 
         It tries again after ``retryable`` errors of our tree, and raises the last one.
+
+        Args:
+            until: On the clock of :mod:`permata_auth._clock`.
+            stopped: Ends a wait between two attempts.
+            attempts: In place of :attr:`attempts`.
         """
-        after_attempts = tenacity.stop_after_attempt(self.attempts)
+        after_attempts = tenacity.stop_after_attempt(attempts or self.attempts)
         jitter = tenacity.wait_random_exponential(self.wait_initial, self.wait_max)
 
         def wait(state: tenacity.RetryCallState) -> float:
+            # Of zero seconds, as some servers ask, would be a loop without a pause.
             asked = getattr(_failure(state), "retry_after", None)
-            return jitter(state) if asked is None else float(asked)
+            return float(asked) if asked else jitter(state)
 
         def is_too_late(state: tenacity.RetryCallState) -> bool:
             return _clock.now() + state.upcoming_sleep >= until
@@ -80,12 +86,11 @@ def _failure(state: tenacity.RetryCallState) -> BaseException | None:
 def _log_retry(state: tenacity.RetryCallState) -> None:
     error = _failure(state)
     logger.warning(
-        "Attempt %d failed, next one in %.1f seconds: %s: %s",
+        "Attempt %d failed, the next one after %.1f seconds: %s",
         state.attempt_number,
         state.upcoming_sleep,
-        type(error).__name__,
-        error,
-        extra=extra(attempt=state.attempt_number),
+        describe(error) if error else "",
+        attempt=state.attempt_number,
     )
 
 
@@ -119,22 +124,30 @@ class LoginClient(Unpicklable):
     def __repr__(self) -> str:
         return f"<LoginClient for {self._scheme!r}>"
 
+    @property
+    def credentials(self) -> Scheme:
+        """The credentials that it logs in with."""
+        return self._scheme
+
     def __enter__(self) -> LoginClient:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def login(self) -> AccessToken:
+    def login(self, *, attempts: int | None = None) -> AccessToken:
         """Log in and return a new token, whose life counts from the moment it was asked for.
 
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
         Each attempt has a timestamp and a signature of its own. Raises TransportError,
         TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
+
+        Args:
+            attempts: In place of ``retry.attempts``: one, for a caller that tries again itself.
         """
         connection = self._connections.get()
         until = _clock.now() + self.retry.timeout
-        retrying = self.retry.retrying(until, connection.stopped)
+        retrying = self.retry.retrying(until, connection.stopped, attempts=attempts)
         try:
             return retrying(self._attempt, connection.session, until)
         except PermataAuthError as error:
@@ -187,6 +200,5 @@ class LoginClient(Unpicklable):
             logger.warning(
                 "The token endpoint does not say how long a token lives, taken: %d seconds",
                 self._scheme.default_lifetime,
-                extra=extra(),
             )
         return self._scheme.default_lifetime

@@ -3,14 +3,19 @@
 :class:`TokenScheduler` knows a time and a callable; it knows no token and no HTTP, and serves any
 timed refresh. It holds one schedule at most. One :class:`threading.Timer`, a daemon named
 ``permata-auth-…``, waits for the schedule's next call; nothing wakes up in between.
+
+After a failed call the waits grow: from min(1 s, w/20), doubled each time, to min(60 s, w/4), where
+w is the time from the first call to expiry; the jitter takes up to a quarter off. No wait is
+shorter than the one before, nor than the error's ``retry_after``. The last wait alone is cut, so
+that one call falls in the last tenth of w (the last 10 s at most).
 """
 
 from __future__ import annotations
 
-import logging
+import functools
 import math
-import os
 import random
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,17 +23,20 @@ from datetime import datetime
 
 import attrs
 
-from . import _clock, _process
+from . import _clock
 from ._latch import Latch
-from ._logging import extra
-from ._settings import Unpicklable, duration, seconds
+from ._logging import Log, describe, frames
+from ._process import PerProcess
+from ._settings import Seconds, Unpicklable, duration, seconds, timeout_secs
 from .exceptions import ConfigurationError
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
-_FIRST_RETRY_WAIT = 1.0
-_LONGEST_RETRY_WAIT = 60.0
-_SHORTEST_RETRY_WAIT = 0.1
+_MIN_WAIT_SECS = 1.0
+_MAX_WAIT_SECS = 60.0
+_MAX_LAST_ATTEMPT_SECS = 10.0
+#: Each wait is drawn between this part of its bound and all of it.
+MIN_JITTER = 0.75
 
 
 @attrs.frozen
@@ -61,59 +69,110 @@ class SchedulerInfo:
         return f"{self.name}: refresh in {self.seconds_until_refresh:.0f} s{retries}"
 
 
-class _Schedule(threading.Timer):
-    """A timer and what it is for. Its identity tells the running schedule from a replaced one."""
-
-    def __init__(
-        self,
-        owner: TokenScheduler,
-        expires: float,
-        due: float,
-        callback: Callable[[], object],
-        attempts: int = 0,
-    ) -> None:
-        super().__init__(due - _clock.now(), callback)
-        self.name = f"permata-auth-{owner.name}"
-        # Set from weak-reference callbacks and signal handlers too, where an Event may deadlock.
-        self.finished = latch = Latch()  # type: ignore[assignment]
-        self.pid = os.getpid()
-        self.owner = weakref.ref(owner, lambda _: latch.set())
-        self.expires = expires
-        self.due = due
-        self.attempts = attempts
-
-    def run(self) -> None:
-        # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
-        while (left := self.due - _clock.now()) > 0:
-            if self.finished.wait(left):
-                return
-        owner = self.owner()
-        if owner is not None:
-            owner._fire(self)
-
-
 @attrs.define(eq=False)
+class _Schedule:
+    """One wait and the call after it. Its identity tells it from a schedule that replaced it."""
+
+    callback: Callable[[], object]
+    #: Expiry, on the running clock and on the wall clock.
+    expires: float
+    expires_at: float
+    due: float
+    attempts: int = 0
+    #: The wait before this one, in seconds; None before the first call.
+    waited: float | None = None
+    #: The seconds from the first call to expiry.
+    window: float = 0.0
+    failure: str = ""
+    #: Set to end the wait: from weak-reference callbacks and signal handlers too, where a
+    #: threading.Event may deadlock.
+    cancelled: Latch = attrs.Factory(Latch)
+    #: Set when the timer's thread has nothing left to do.
+    ended: Latch = attrs.Factory(Latch)
+    thread: int | None = None
+
+    def start(self, owner: TokenScheduler) -> None:
+        """Start the timer. It holds ``owner`` weakly, and ends when that is collected."""
+        latch = self.cancelled
+        reference = weakref.ref(owner, lambda _: latch.set())
+        if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
+            raise RuntimeError("no thread can be started while the interpreter ends")
+        # Looked up now: gevent may have replaced the class since this module was imported.
+        timer = threading.Timer(self.due - _clock.now(), self._run, (reference,))
+        timer.name = f"permata-auth-{owner.name}"
+        timer.daemon = True
+        timer.finished = latch  # type: ignore[assignment]
+        timer.start()
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until expiry."""
+        return _clock.seconds_left(self.expires, self.expires_at)
+
+    def next_wait(self, left: float, asked: float) -> float:
+        """Draw the wait after a failed call, and note it; ``left`` or more: none before expiry.
+
+        Args:
+            left: The seconds until expiry.
+            asked: The seconds that the callback's error asks for.
+        """
+        drawn = longest_wait(self.attempts, self.window) * random.uniform(MIN_JITTER, 1.0)
+        self.waited = max(drawn, self.waited or 0.0)
+        wait = max(self.waited, asked)
+        tail = last_attempt_secs(self.window)
+        if left > tail and wait >= left:
+            # The first half of the tail, so that the call has time to succeed.
+            wait = max(left - tail * random.uniform(0.5, 1.0), asked)
+        return wait
+
+    def _run(self, reference: weakref.ref[TokenScheduler]) -> None:
+        try:
+            # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
+            while (left := self.due - _clock.now()) > 0:
+                if self.cancelled.wait(left):
+                    return
+            self.thread = threading.get_ident()
+            owner = reference()
+            if owner is not None:
+                owner._fire(self)
+        finally:
+            self.ended.set()
+
+
 class _Running:
     """What one process runs. A child has its own: no lock and no timer crosses a fork."""
 
-    lock: threading.RLock = attrs.Factory(threading.RLock)
-    schedule: _Schedule | None = None
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.schedule: _Schedule | None = None
+        #: Schedules whose callback runs, replaced and stopped ones too.
+        self.firing: list[_Schedule] = []
 
 
 class TokenScheduler(Unpicklable):
-    """Call a callback ahead of an expiry, once; retry it while it raises and time is left.
+    """Call a callback ahead of an expiry, once; call it again while it raises and time is left.
 
     Thread-safe. No method waits for the callback but :meth:`shutdown`. Forked children start with
-    no schedule. A scheduler that is dropped takes its schedule with it: keep a reference.
+    no schedule. A scheduler that is dropped takes its schedule with it: keep a reference. The
+    callback is held until its schedule ends; where it is a method of the object that holds the
+    scheduler, that object lives as long, so stop the schedule or give a callback that holds the
+    object weakly.
+
+    Args:
+        config: When to refresh; :class:`SchedulerConfig`'s own defaults if left out.
+        name: Names the timer's thread and the scheduler's log records.
     """
 
     _why_unpicklable = "it owns a timer thread; make one in each process"
 
     def __init__(self, config: SchedulerConfig | None = None, *, name: str = "token") -> None:
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError("name must be a str that is not empty")
         self.name = name
         self._is_shut_down = False
-        self._processes: dict[tuple[int, int], _Running] = {}
+        self._running = PerProcess(_Running)
         self._config = SchedulerConfig() if config is None else _checked(config)
+        self._served: weakref.ref[object] | None = None
 
     def __repr__(self) -> str:
         return f"<TokenScheduler {self.name!r} active={self.is_active}>"
@@ -124,8 +183,39 @@ class TokenScheduler(Unpicklable):
         return self._config
 
     def update_config(self, config: SchedulerConfig) -> None:
-        """Go by ``config`` from the next :meth:`start` on; the running schedule stays as it is."""
+        """Go by ``config`` from the next :meth:`start` on; the running schedule stays as it is.
+
+        Args:
+            config: The new configuration. Raises ConfigurationError for anything else.
+        """
         self._config = _checked(config)
+
+    def reserve(self, owner: object) -> None:
+        """Keep this scheduler for ``owner``; its schedules end when ``owner`` is collected.
+
+        Raises ConfigurationError while another owner that lives has it: two owners would replace
+        each other's schedules, and one of them would never be refreshed.
+
+        Args:
+            owner: Held weakly.
+        """
+        served = self._served() if self._served else None
+        if served is not None and served is not owner:
+            raise ConfigurationError(
+                f"the scheduler {self.name!r} serves another handler; give each one its own"
+            )
+        # Stopped by the reference, since a schedule must not keep its owner alive.
+        stop = functools.partial(_stop, weakref.ref(self))
+        self._served = weakref.ref(owner, stop)
+
+    def release(self, owner: object) -> None:
+        """Let another owner have this scheduler.
+
+        Args:
+            owner: As given to :meth:`reserve`; nothing happens for any other.
+        """
+        if self._served is not None and self._served() is owner:
+            self._served = None
 
     def start(
         self,
@@ -136,17 +226,20 @@ class TokenScheduler(Unpicklable):
     ) -> bool:
         """Schedule ``callback`` ahead of ``expires_at``, in place of the schedule that runs.
 
-        ``expires_at`` is an aware datetime or POSIX seconds, read against the wall clock now;
-        later steps of the wall clock move nothing. ``callback()`` runs in the timer's thread. If
-        it raises, it is called again after a growing, random wait until ``expires_at`` has passed.
-        ``config`` overrides :attr:`config` for this schedule.
-
         Returns False, with nothing scheduled, when less than ``min_schedule_time_secs`` is left
         to the refresh, after :meth:`shutdown`, and where no thread can be started. Raises
         TypeError or ValueError for invalid arguments, and then changes nothing. Never blocks.
+
+        Args:
+            expires_at: An aware datetime or POSIX seconds, read against the wall clock now. Later
+                steps of the wall clock of less than two minutes move nothing.
+            callback: Called with no arguments in the timer's thread. If it raises, it is called
+                again after a wait (see the module's documentation) until ``expires_at``.
+            config: Overrides :attr:`config` for this schedule.
         """
         config = self._config if config is None else _checked(config)
-        life = _posix(expires_at) - _clock.wall()
+        posix = _posix(expires_at)
+        life = posix - _clock.wall()
         if not callable(callback):
             raise TypeError("callback must be callable")
         wait = life - config.refresh_buffer_secs
@@ -155,71 +248,57 @@ class TokenScheduler(Unpicklable):
             logger.info(
                 "Token refresh not scheduled, it would be due in %d seconds",
                 round(wait),
-                extra=extra(scheduler=self.name),
+                scheduler=self.name,
             )
             return False
         now = _clock.now()
-        if not self._arm(_Schedule(self, now + life, now + wait, callback)):
+        if not self._arm(_Schedule(callback, now + life, posix, now + wait)):
             return False
         logger.info(
             "Starting token refresh scheduler, will refresh in %d seconds",
             round(wait),
-            extra=extra(scheduler=self.name),
+            scheduler=self.name,
         )
         return True
 
     def stop(self, callback: Callable[[], object] | None = None) -> None:
-        """Drop the schedule (only if it is for ``callback``, where one is given).
+        """Drop the schedule. A callback that is running finishes, and is not called again.
 
-        A callback that is running finishes, and is not called again. Never blocks.
+        Never blocks.
+
+        Args:
+            callback: Drop the schedule only if it is for this callback; None: in any case.
         """
-        running = self._running()
-        with running.lock:
-            schedule = running.schedule
-            if schedule is None or (callback is not None and schedule.function != callback):
-                return
-            running.schedule = None
-        schedule.cancel()
-        logger.info("Token refresh scheduler stopped", extra=extra(scheduler=self.name))
+        if self._drop(callback):
+            logger.info("Token refresh scheduler stopped", scheduler=self.name)
 
-    def shutdown(self, timeout: float | None = 5.0) -> None:
+    def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop for good; idempotent.
 
-        Waits up to ``timeout`` seconds (None: without end) for a callback that is running, unless
-        it is called from that callback.
+        Waits for a callback that is running, unless it is called from that callback.
+
+        Args:
+            timeout: The seconds to wait at most; None: without end. Five by default, so that a
+                program ends soon though its bank does not answer.
         """
+        secs = timeout_secs(timeout)
         self._is_shut_down = True
         self.stop()
-        until = None if timeout is None else _clock.now() + timeout
-        for timer in self._timers():
-            timer.cancel()
-            # One that start() is about to start has no callback to wait for: it was cancelled.
-            if timer.is_alive() and timer is not threading.current_thread():
-                timer.join(None if until is None else max(until - _clock.now(), 0.0))
-
-    def _timers(self) -> list[_Schedule]:
-        """List the timers of this process, replaced and stopped ones too: their callback may run.
-
-        After a fork in C, threading still lists those of the parent.
-        """
-        return [
-            thread
-            for thread in threading.enumerate()
-            if isinstance(thread, _Schedule)
-            and thread.owner() is self
-            and thread.pid == os.getpid()
-        ]
+        until = None if secs is None else _clock.now() + secs
+        for schedule in list(self._running.get().firing):
+            # From its own thread the callback's end cannot be waited for.
+            if schedule.thread != threading.get_ident():
+                schedule.ended.wait(None if until is None else until - _clock.now())
 
     @property
     def is_active(self) -> bool:
-        """Whether a live timer of this process will call the callback, or is calling it."""
-        schedule = self._running().schedule
-        return schedule is not None and schedule.is_alive()
+        """Whether a timer of this process will call the callback, or is calling it."""
+        return self._active() is not None
 
     def info(self) -> SchedulerInfo | None:
         """Return the running schedule, or None where :attr:`is_active` is false."""
-        schedule = self._running().schedule
-        if schedule is None or not schedule.is_alive():
+        schedule = self._active()
+        if schedule is None:
             return None
         return SchedulerInfo(
             name=self.name,
@@ -229,94 +308,155 @@ class TokenScheduler(Unpicklable):
             attempts=schedule.attempts,
         )
 
-    def _running(self) -> _Running:
-        key = _process.identity()
-        return self._processes.get(key) or self._processes.setdefault(key, _Running())
+    def _active(self) -> _Schedule | None:
+        schedule = self._running.get().schedule
+        is_over = schedule is None or schedule.cancelled.is_set() or schedule.ended.is_set()
+        return None if is_over else schedule
+
+    def _drop(self, callback: Callable[[], object] | None = None) -> bool:
+        running = self._running.get()
+        with running.lock:
+            schedule = running.schedule
+            if schedule is None or (callback is not None and schedule.callback != callback):
+                return False
+            running.schedule = None
+        schedule.cancelled.set()
+        return True
 
     def _arm(self, schedule: _Schedule, replacing: _Schedule | None = None) -> bool:
         """Publish ``schedule`` and start its timer; given ``replacing``, only in its place."""
-        running = self._running()
+        running = self._running.get()
         with running.lock:
             # Decided under the lock: a callback that outlived stop(), shutdown() or a newer
-            # start() must not bring its schedule back.
+            # start() would otherwise bring its schedule back.
             if self._is_shut_down or (replacing and running.schedule is not replacing):
-                logger.debug(
-                    "Token refresh not scheduled, stopped", extra=extra(scheduler=self.name)
-                )
+                logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
                 return False
             replaced, running.schedule = running.schedule, schedule
-        if replaced is not None:
-            replaced.cancel()
+        if replaced is not None and replaced is not replacing:
+            replaced.cancelled.set()
         try:
-            # After it is published, so that it cannot fire unnoticed; whoever stops it before
-            # this line has set its latch, and its thread ends at once.
-            schedule.daemon = True
-            schedule.start()
+            # After it is published, so that it cannot fire unnoticed. A thread that stops it
+            # before this line has set its latch, and its timer ends at once.
+            schedule.start(self)
         except RuntimeError as error:  # no thread or daemon to be had, or the interpreter ends
-            self._forget(schedule)
+            with running.lock:
+                if running.schedule is schedule:
+                    running.schedule = None
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",
                 error,
-                extra=extra(scheduler=self.name),
+                scheduler=self.name,
             )
             return False
         return True
 
-    def _forget(self, schedule: _Schedule) -> None:
-        running = self._running()
-        with running.lock:
-            if running.schedule is schedule:
-                running.schedule = None
-
     def _fire(self, schedule: _Schedule) -> None:
-        # Also false in a child that a fork gave a copy of the timer, as it does with greenlets.
-        if self._running().schedule is not schedule:
+        running = self._running.get()
+        running.firing.append(schedule)
+        try:
+            # Also false in a child that a fork gave a copy of the timer, as it does with greenlets.
+            if running.schedule is schedule:
+                self._call(schedule)
+        finally:
+            running.firing.remove(schedule)
+
+    def _call(self, schedule: _Schedule) -> None:
+        left = schedule.seconds_left
+        if not schedule.attempts:
+            schedule.window = max(left, 0.0)
+        elif left <= 0:
+            self._give_up(schedule)
             return
         try:
-            schedule.function()
+            schedule.callback()
         except BaseException as error:  # SystemExit too would end the schedule without a trace
             self._retry(schedule, error)
         else:
-            self._forget(schedule)
-            logger.info(
-                "Token refresh by scheduler completed successfully",
-                extra=extra(scheduler=self.name),
-            )
+            self._end(schedule)
+            logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
 
     def _retry(self, failed: _Schedule, error: BaseException) -> None:
-        attempts = failed.attempts + 1
-        now = _clock.now()
-        left = failed.expires - now
-        reason = (type(error).__name__, error)
-        trace = error if logger.isEnabledFor(logging.DEBUG) else None
+        failure = describe(error)
+        left = failed.seconds_left
+        again = attrs.evolve(
+            failed,
+            attempts=failed.attempts + 1,
+            failure=failure,
+            cancelled=Latch(),
+            ended=Latch(),
+            thread=None,
+        )
+        logger.debug("The refresh failed at\n%s", frames(error), scheduler=self.name)
         if left <= 0:
-            self._forget(failed)
-            logger.error(
-                "Token refresh given up at expiry, failed attempts: %d, last: %s: %s",
-                attempts,
-                *reason,
-                exc_info=trace,
-                extra=extra(scheduler=self.name),
-            )
+            failed.attempts, failed.failure = again.attempts, failure
+            self._give_up(failed)
             return
-        wait = _retry_wait(attempts, left)
-        again = _Schedule(self, failed.expires, now + wait, failed.function, attempts)
+        wait = again.next_wait(left, _retry_after(error))
+        again.due = _clock.now() + wait if wait < left else failed.expires
         if self._arm(again, replacing=failed):
             logger.warning(
-                "Token refresh failed, next attempt in %.1f seconds: %s: %s",
+                "Token refresh failed, next attempt in %.1f seconds: %s",
                 wait,
-                *reason,
-                exc_info=trace,
-                extra=extra(scheduler=self.name),
+                failure,
+                scheduler=self.name,
             )
 
+    def _give_up(self, schedule: _Schedule) -> None:
+        if self._end(schedule):
+            logger.error(
+                "Token refresh given up at expiry, failed attempts: %d, last: %s",
+                schedule.attempts,
+                schedule.failure,
+                scheduler=self.name,
+            )
 
-def _retry_wait(attempts: int, left: float) -> float:
-    """Draw the wait after ``attempts`` failures: exponential, full jitter, bounded by the life."""
-    ceiling = min(_FIRST_RETRY_WAIT * 2.0 ** min(attempts - 1, 10), _LONGEST_RETRY_WAIT, left / 4)
-    if ceiling < _SHORTEST_RETRY_WAIT:
-        return left  # quarters of what is left would never end: the last attempt is at expiry
-    return random.uniform(_SHORTEST_RETRY_WAIT, ceiling)
+    def _end(self, schedule: _Schedule) -> bool:
+        """Forget ``schedule`` unless another one has replaced it."""
+        running = self._running.get()
+        with running.lock:
+            if running.schedule is not schedule:
+                return False
+            running.schedule = None
+            return True
+
+
+def longest_wait(attempts: int, window: float) -> float:
+    """Return the bound of the wait after so many failed calls, before jitter.
+
+    Args:
+        attempts: At least one.
+        window: The seconds from the first call to expiry.
+    """
+    first, longest = min(_MIN_WAIT_SECS, window / 20), min(_MAX_WAIT_SECS, window / 4)
+    return min(first * 2.0 ** min(attempts - 1, 20), longest)
+
+
+def last_attempt_secs(window: float) -> float:
+    """Return the seconds before expiry in which one call is to fall.
+
+    Args:
+        window: The seconds from the first call to expiry.
+    """
+    return min(window / 10, _MAX_LAST_ATTEMPT_SECS)
+
+
+def _retry_after(error: BaseException) -> float:
+    """Return the seconds for which ``error`` asks not to be called again."""
+    asked = getattr(error, "retry_after", None)
+    if isinstance(asked, bool) or not isinstance(asked, int | float):
+        return 0.0
+    return float(asked) if asked > 0 else 0.0
+
+
+def _stop(reference: weakref.ref[TokenScheduler], _owner: object) -> None:
+    """Drop the schedule of a scheduler whose owner was collected, without a word in the log.
+
+    The garbage collector may call this in any thread, also in one that holds a lock of logging.
+    """
+    scheduler = reference()
+    if scheduler is not None:
+        scheduler._drop()
 
 
 def _checked(config: SchedulerConfig) -> SchedulerConfig:

@@ -28,7 +28,8 @@ class AccessToken(Secret):
     """An access token and its life (RFC 6749 section 5.1). Never shows its value unless asked.
 
     ``issued_at`` is when it was asked for, ``expires_at`` when it ends: aware datetimes. From its
-    creation on, its life runs on a clock that counts suspended time and ignores wall-clock steps.
+    creation on, its life runs on a clock that counts suspended time and ignores wall-clock steps
+    of less than two minutes.
     """
 
     _why_unpicklable = "it is a secret; send token.value by a channel meant for secrets"
@@ -49,7 +50,7 @@ class AccessToken(Secret):
 
     def expires_in(self) -> float:
         """Return the seconds of life that are left, negative once it has expired."""
-        return self.deadline - _clock.now()
+        return _clock.seconds_left(self.deadline, self.expires_at.timestamp())
 
     @property
     def fingerprint(self) -> str:

@@ -17,7 +17,7 @@ def test_a_process_has_one_identity():
 
 def test_watchers_are_held_weakly():
     class Watcher:
-        def _after_fork_in_child(self):
+        def after_fork_in_child(self):
             raise NotImplementedError
 
     watcher = Watcher()
@@ -36,7 +36,7 @@ def test_watchers_are_told_in_each_child_and_grandchild():
 
         class Watcher:
             seen = 0
-            def _after_fork_in_child(self):
+            def after_fork_in_child(self):
                 self.seen += 1
 
         watcher = Watcher()

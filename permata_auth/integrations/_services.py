@@ -223,5 +223,6 @@ def _health(status: str, message: str, seconds_left: float) -> dict[str, object]
 
 
 def _last_login_failed(handler: LoginHandler) -> bool:
-    failed_at, last = handler.info().last_error_at, handler._cached.token
-    return failed_at is not None and (last is None or last.issued_at < failed_at)
+    info = handler.info()
+    failed_at, last = info.last_error_at, info.last_login_at
+    return failed_at is not None and (last is None or last < failed_at)

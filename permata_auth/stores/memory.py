@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from .. import _process
+import attrs
+
+from .. import _clock
+from .._latch import Latch
+from .._process import PerProcess
 from ..tokens import AccessToken
+from .failures import RETENTION_SECS, StoredFailure
 
 
 class MemoryTokenStore:
@@ -17,7 +22,9 @@ class MemoryTokenStore:
 
     def __init__(self) -> None:
         self._tokens: dict[str, AccessToken] = {}
-        self._locks: dict[tuple[object, str], threading.Lock] = {}
+        self._failures: dict[str, tuple[StoredFailure, float]] = {}
+        #: For each key that is locked, what is set when it is free again.
+        self._holders: PerProcess[dict[str, Latch]] = PerProcess(dict)
 
     def load(self, key: str) -> AccessToken | None:
         """Return the stored token while it lives."""
@@ -37,6 +44,28 @@ class MemoryTokenStore:
         if removed is not None and removed is not stored:  # saved between the two lines above
             self._tokens.setdefault(key, removed)
 
-    def lock(self, key: str) -> AbstractContextManager[object]:
-        """Return this process's lock for ``key``."""
-        return self._locks.setdefault((_process.identity(), key), threading.Lock())
+    def load_failure(self, key: str) -> StoredFailure | None:
+        """Return the failure of the last login, as long as it is kept."""
+        failure, failed_at = self._failures.get(key, (None, 0.0))
+        age = _clock.now() - failed_at
+        return attrs.evolve(failure, age=age) if failure and age < RETENTION_SECS else None
+
+    def save_failure(self, key: str, failure: StoredFailure | None) -> None:
+        """Keep ``failure`` in place of any other, or forget the one that is kept."""
+        if failure is None:
+            self._failures.pop(key, None)
+        else:
+            self._failures[key] = (failure, _clock.now() - failure.age)
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Keep the other threads of this process out."""
+        holders, released = self._holders.get(), Latch()
+        # setdefault() is atomic: one thread gets its own latch back.
+        while (holder := holders.setdefault(key, released)) is not released:
+            holder.wait()
+        try:
+            yield
+        finally:
+            holders.pop(key, None)
+            released.set()

@@ -1,0 +1,83 @@
+"""The form in which a failed login is shared between processes."""
+
+from __future__ import annotations
+
+import attrs
+
+from .. import _clock, exceptions
+from .._pace import Pause, Row
+from ..exceptions import PermataAuthError, TokenEndpointError, TransportError
+
+#: How long a store keeps a failure: as long as the longest pause, and so that the count of failures
+#: in a row outlives each pause.
+RETENTION_SECS = 300.0
+_MAX_TEXT = 300
+
+
+@attrs.frozen(kw_only=True)
+class StoredFailure:
+    """A login that failed, as a token store keeps it. Holds no secret.
+
+    A store keeps it for :data:`RETENTION_SECS` seconds and returns it with ``age`` set.
+
+    Args:
+        row: The kind of failure, a value of :class:`~permata_auth._pace.Row`.
+        count: How many of this kind there were in a row, this one included.
+        pause: The seconds from the failure to the next login.
+        age: The seconds since the failure.
+        proof: Tells credentials that met the failure from others of the same name.
+        kind: The name of the error's class.
+        message: The error's text.
+        status_code: The HTTP status of the token endpoint, if it came from there.
+        error: The bank's error code, if there was one.
+        rejected: The fingerprint of the rejected token, where it is for that.
+    """
+
+    row: str
+    count: int
+    pause: float
+    age: float = 0.0
+    proof: str
+    kind: str
+    message: str
+    status_code: int | None = None
+    error: str | None = None
+    rejected: str | None = None
+
+    @classmethod
+    def of(cls, pause: Pause, proof: str) -> StoredFailure:
+        """Return the form of ``pause`` in a store."""
+        error = pause.error
+        return cls(
+            row=pause.row.value,
+            count=pause.count,
+            pause=pause.until - pause.failed_at,
+            proof=proof,
+            kind=type(error).__name__,
+            message=str(error)[:_MAX_TEXT] if isinstance(error, PermataAuthError) else "",
+            status_code=getattr(error, "status_code", None),
+            error=getattr(error, "error", None),
+            rejected=pause.rejected,
+        )
+
+    def to_pause(self) -> Pause:
+        """Return the pause that this failure means here. Raises ValueError for what is none."""
+        failed_at = _clock.now() - max(self.age, 0.0)
+        return Pause(
+            row=Row(self.row),
+            error=self._to_error(),
+            count=self.count,
+            failed_at=failed_at,
+            until=failed_at + self.pause,
+            is_shared=True,
+            rejected=self.rejected,
+        )
+
+    def _to_error(self) -> PermataAuthError:
+        kind = getattr(exceptions, self.kind, None)
+        if not (isinstance(kind, type) and issubclass(kind, PermataAuthError)):
+            return TransportError(f"the login of another process failed with {self.kind}")
+        error = kind(self.message)
+        if isinstance(error, TokenEndpointError):
+            error.status_code, error.error = self.status_code, self.error
+        return error

@@ -1,0 +1,314 @@
+"""A token store that costs its handler little, however it behaves: slow, silent, broken, back.
+
+Every operation runs on a thread that can be left behind. A circuit breaker stands before it: after
+a failure the store is left alone for a while, and a try to use it again costs a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from typing import Any, NoReturn, TypeVar
+
+from .. import _clock
+from .._latch import Latch
+from .._logging import Log
+from .._process import PerProcess
+from .._threads import start_daemon
+from ..exceptions import PermataAuthError, TokenStoreError
+from ..tokens import AccessToken
+from .base import TokenStore
+from .failures import StoredFailure
+
+logger = Log(__name__)
+
+_T = TypeVar("_T")
+
+_MIN_PAUSE_SECS = 0.5
+_MAX_PAUSE_SECS = 8.0
+#: During an outage a try may take this part of the time that is allowed before it.
+_TRY_SHARE = 0.1
+_MAX_ABANDONED = 4
+#: Between two looks at the store while its lock is waited for.
+_MIN_LOOK_SECS = 0.05
+_MAX_LOOK_SECS = 0.25
+
+
+class StoreOutError(Exception):
+    """The store is left alone for now; the log has said why."""
+
+
+class CircuitBreaker:
+    """How a store has been to this process, and whether it is to be tried again. Thread-safe.
+
+    An outage is over when the operation that failed first succeeds: a store that can be read but
+    not written to is not back because it was read.
+    """
+
+    def __init__(self) -> None:
+        self.failing: str | None = None
+        self._pause = 0.0
+        self._next_try = -math.inf
+        self._abandoned: list[_Worker] = []
+        self._lock = threading.RLock()
+
+    def check(self) -> None:
+        """Raise StoreOutError where the store must be left alone."""
+        self._abandoned = [worker for worker in self._abandoned if not worker.ended.is_set()]
+        is_open = self.failing is not None and _clock.now() < self._next_try
+        if is_open or len(self._abandoned) >= _MAX_ABANDONED:
+            raise StoreOutError
+
+    def abandon(self, worker: _Worker) -> None:
+        """Leave behind a thread that an operation of the store does not give back."""
+        worker.close()
+        self._abandoned.append(worker)
+
+    def fail(self, operation: str, error: BaseException) -> NoReturn:
+        """Note that ``operation`` failed, and raise StoreOutError. The first failure is logged."""
+        with self._lock:
+            self._pause = min(max(self._pause * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
+            self._next_try = _clock.now() + self._pause
+            is_first = self.failing is None
+            if is_first:
+                self.failing = operation
+        if is_first:
+            logger.warning("Token store failed, going on without it: %s", _reason(error))
+        raise StoreOutError from None
+
+    def succeed(self, operation: str) -> None:
+        """Note that ``operation`` succeeded."""
+        with self._lock:
+            is_back = self.failing == operation
+            if is_back:
+                self.failing, self._pause = None, 0.0
+        if is_back:
+            logger.warning("Token store is back")
+
+
+class GuardedStore:
+    """A store for one key, whose operations end in time and raise nothing but StoreOutError.
+
+    Args:
+        store: The store to guard.
+        key: The key of every operation.
+        timeout: The seconds that all operations of one session may take, waiting for the lock not
+            included.
+        max_hold: The seconds after which a session's lock is released, though the session goes on:
+            a login that overran its budget must not keep the other processes waiting.
+    """
+
+    def __init__(self, store: TokenStore, key: str, *, timeout: float, max_hold: float) -> None:
+        self.store = store
+        self.key = key
+        self.timeout = timeout
+        self.max_hold = max_hold
+        self._breaker = PerProcess(CircuitBreaker)
+
+    @contextmanager
+    def session(self) -> Iterator[StoreSession]:
+        """Open a session, for one thread; it releases its lock and ends its threads at the end."""
+        with closing(StoreSession(self, self._breaker.get())) as session:
+            yield session
+
+
+class StoreSession:
+    """The operations of one renewal of a token, in order, on a thread beside the caller's."""
+
+    def __init__(self, guarded: GuardedStore, breaker: CircuitBreaker) -> None:
+        self._guarded = guarded
+        self._store: Any = guarded.store
+        self._key = guarded.key
+        self._breaker = breaker
+        self._seconds_left = guarded.timeout * (_TRY_SHARE if breaker.failing else 1.0)
+        self._worker: _Worker | None = None
+        self._has_taken_lock = False
+
+    @property
+    def has_lock(self) -> bool:
+        """Whether this session has the store's lock, which it may have for so long."""
+        worker = self._worker
+        return self._has_taken_lock and worker is not None and not worker.ended.is_set()
+
+    def load(self) -> AccessToken | None:
+        """Return the stored token."""
+        return self._attempt("load", self._load)
+
+    def save(self, token: AccessToken) -> None:
+        """Store ``token`` in place of any other."""
+        self._attempt("save", lambda: self._store.save(self._key, token))
+
+    def discard(self, token: AccessToken) -> None:
+        """Remove ``token``, if it is still the one stored."""
+        self._attempt("discard", lambda: self._store.discard(self._key, token))
+
+    def load_failure(self, suffix: str = "") -> StoredFailure | None:
+        """Return the stored failure; None from a store that keeps none."""
+        if not hasattr(self._store, "load_failure"):
+            return None
+        key = self._key + suffix
+        found: Any = self._attempt("load_failure", lambda: self._store.load_failure(key))
+        return found if isinstance(found, StoredFailure) else None
+
+    def save_failure(self, failure: StoredFailure | None, suffix: str = "") -> None:
+        """Store ``failure``, or remove the one that is stored."""
+        if hasattr(self._store, "save_failure"):
+            key = self._key + suffix
+            self._attempt("save_failure", lambda: self._store.save_failure(key, failure))
+
+    def lock(self, wait: float, look: Callable[[StoreSession], bool]) -> bool:
+        """Take the store's lock; return False where ``look`` found what it is wanted for.
+
+        Args:
+            wait: The seconds to wait at most. Where the lock was not to be had the last time, a
+                tenth of an operation's time instead.
+            look: Called now and then while the lock is not free, with a session for its operations.
+        """
+        self._breaker.check()
+        wait = self._seconds_left if self._breaker.failing == "lock" else wait
+        task = self._submit("lock", lambda stack: stack.enter_context(self._store.lock(self._key)))
+        if not task.done.wait(min(_MIN_LOOK_SECS, wait)) and self._found(task, wait, look):
+            return False
+        if task.error is not None:
+            self._breaker.fail("lock", task.error)
+        self._has_taken_lock = True
+        self._breaker.succeed("lock")
+        return True
+
+    def close(self) -> None:
+        """Release the lock, and let the session's thread end. Reports a release that fails."""
+        worker = self._worker
+        if worker is None:
+            return
+        worker.close()
+        if worker.is_busy:  # with an operation that does not return
+            self._breaker.abandon(worker)
+        elif self._has_taken_lock:
+            with suppress(StoreOutError):  # the circuit breaker has noted and logged it
+                self._wait_for_release(worker)
+
+    def _found(self, task: _Task, wait: float, look: Callable[[StoreSession], bool]) -> bool:
+        """Wait for the lock; return True if ``look`` found something first."""
+        until, pause = _clock.now() + wait - _MIN_LOOK_SECS, _MIN_LOOK_SECS
+        # A session of its own, for this one's thread waits for the lock.
+        with closing(StoreSession(self._guarded, self._breaker)) as other:
+            while True:
+                other._seconds_left = self._seconds_left
+                if look(other):
+                    return True
+                pause = min(pause * 2, _MAX_LOOK_SECS)
+                if task.done.wait(min(pause, until - _clock.now())):
+                    return False
+                if _clock.now() >= until:
+                    reason = f"its lock was not free for {wait:.1f} seconds"
+                    self._breaker.fail("lock", TokenStoreError(reason))
+
+    def _load(self) -> AccessToken | None:
+        token = self._store.load(self._key)
+        if token is not None and not isinstance(token, AccessToken):
+            raise TypeError("a store's load() must return an AccessToken or None")
+        return token
+
+    def _attempt(self, name: str, operation: Callable[[], _T]) -> _T:
+        """Return what ``operation`` returns, in time, or raise StoreOutError."""
+        self._breaker.check()
+        began = _clock.now()
+        task = self._submit(name, lambda stack: operation())
+        if not task.done.wait(self._seconds_left):
+            reason = f"no response within {self._seconds_left:.1f} seconds"
+            self._breaker.fail(name, TokenStoreError(reason))
+        self._seconds_left = max(self._seconds_left - (_clock.now() - began), 0.0)
+        if task.error is not None:
+            self._breaker.fail(name, task.error)
+        self._breaker.succeed(name)
+        result: _T = task.result
+        return result
+
+    def _wait_for_release(self, worker: _Worker) -> None:
+        if not worker.ended.wait(max(self._seconds_left, _MAX_LOOK_SECS)):
+            self._breaker.abandon(worker)
+            self._breaker.fail("lock", TokenStoreError("its lock was not released in time"))
+        if worker.error is not None:
+            self._breaker.fail("lock", worker.error)
+
+    def _submit(self, name: str, operation: Callable[[ExitStack], Any]) -> _Task:
+        worker = self._worker
+        if worker is None or worker.ended.is_set():  # after the longest time that a lock is held
+            self._has_taken_lock = False
+            try:
+                worker = self._worker = _Worker(self._guarded.max_hold)
+            except RuntimeError as error:  # no thread can be started
+                self._breaker.fail(name, error)
+        return worker.submit(operation)
+
+
+class _Task:
+    """One operation, and the link to the next one of its thread."""
+
+    def __init__(self, operation: Callable[[ExitStack], Any]) -> None:
+        self.done = Latch()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        #: The next task, once :attr:`is_followed` is set; None: there will be no more.
+        self.following: _Task | None = None
+        self.is_followed = Latch()
+        self._operation = operation
+
+    def run(self, stack: ExitStack) -> None:
+        try:
+            self.result = self._operation(stack)
+        except BaseException as error:
+            self.error = error.with_traceback(None)
+        finally:
+            self.done.set()
+
+
+class _Worker:
+    """A thread that runs tasks in their order, and keeps a store's lock between them."""
+
+    def __init__(self, max_idle: float) -> None:
+        self.ended = Latch()
+        self.error: BaseException | None = None
+        self._max_idle = max_idle
+        self._is_closed = False
+        self._first = self._last = _Task(lambda stack: None)
+        self._last.done.set()
+        start_daemon(self._run, "store")
+
+    @property
+    def is_busy(self) -> bool:
+        return not self._last.done.is_set()
+
+    def submit(self, operation: Callable[[ExitStack], Any]) -> _Task:
+        """Queue ``operation``. Not thread-safe: a session has one caller."""
+        task, last = _Task(operation), self._last
+        self._last = last.following = task
+        last.is_followed.set()
+        return task
+
+    def close(self) -> None:
+        """Release the lock once the task that runs returns, and end."""
+        self._is_closed = True
+        self._last.is_followed.set()
+
+    def _run(self) -> None:
+        task = self._first
+        try:
+            with ExitStack() as stack:
+                # Also ends where no task came for so long: the login between two of them hangs.
+                while task.is_followed.wait(self._max_idle) and task.following is not None:
+                    task = task.following
+                    task.run(stack)
+                    if self._is_closed:
+                        break
+        except BaseException as error:
+            self.error = error.with_traceback(None)
+        finally:
+            self.ended.set()
+
+
+def _reason(error: BaseException) -> str:
+    """Name an error; its text only where it is our own, which shows no secret."""
+    return str(error) if isinstance(error, PermataAuthError) else type(error).__name__
