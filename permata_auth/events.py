@@ -1,10 +1,18 @@
-"""What a handler tells its event hook: frozen records, with no secret in them."""
+"""What a handler tells its event hooks: frozen records, with no secret in them."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from datetime import datetime
 
 import attrs
+
+from . import _clock
+from ._logging import Log, contained, describe, frames, ids, tell
+from .exceptions import ConfigurationError
+
+logger = Log(__name__)
 
 
 @attrs.frozen(kw_only=True)
@@ -92,3 +100,53 @@ class RefreshSkipped(Event):
     """The token will not be refreshed in the background, but on demand once it has expired."""
 
     fingerprint: str
+
+
+class EventHooks:
+    """The hooks of one handler. Thread-safe. An event that a hook raises for is told to the others.
+
+    Args:
+        handler: The handler's name, for each event.
+    """
+
+    def __init__(self, handler: str) -> None:
+        self._handler = handler
+        self._hooks: tuple[Callable[[Event], object], ...] = ()
+        self._has_failed = False
+
+    def add(self, hook: Callable[[Event], object]) -> None:
+        """Call ``hook`` with every event from now on.
+
+        Args:
+            hook: Called mostly in a thread of the handler's; it should return at once. What it
+                raises is logged once.
+        """
+        if not callable(hook):
+            raise ConfigurationError("on_event, or any event hook, must be callable")
+        self._hooks = (*self._hooks, hook)
+
+    def remove(self, hook: Callable[[Event], object]) -> None:
+        """Do not call ``hook`` any more.
+
+        Args:
+            hook: As given to :meth:`add`; nothing happens for any other.
+        """
+        self._hooks = tuple(each for each in self._hooks if each != hook)
+
+    def emit(self, kind: Callable[..., Event], **fields: object) -> None:
+        """Make an event now, and tell it now, or after the login that it belongs to."""
+        if self._hooks:
+            marks = {**ids(), "handler": self._handler}
+            event = kind(at=_clock.at(_clock.now()), **marks, **fields)
+            tell(functools.partial(self._tell, event))
+
+    def _tell(self, event: Event) -> None:
+        for hook in self._hooks:
+            with contained(self._report):
+                hook(event)
+
+    def _report(self, error: BaseException) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            logger.error("An event hook raised; it will not be logged again: %s", describe(error))
+            logger.debug("The event hook raised at\n%s", frames(error))

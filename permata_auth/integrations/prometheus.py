@@ -97,9 +97,7 @@ class PermataMetrics(Collector):
 
     def watch(self, handler: LoginHandler, *, client: str = "permata") -> None:
         """Count what ``handler`` does from now on; its own event hook goes on being called."""
-        record = _Recorder(self, client)
-        hook = handler._on_event
-        handler._on_event = record if hook is None else chain(record, hook)
+        handler.events.add(_Recorder(self, client))
         self._handlers[client] = handler
 
     def describe(self) -> tuple[GaugeMetricFamily, GaugeMetricFamily]:

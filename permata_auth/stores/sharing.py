@@ -34,7 +34,6 @@ class SharedToken:
         credentials: Whose token it is: a :class:`~permata_auth.schemes.base.Scheme`.
         timeout: The seconds that a store which fails may cost, once per outage.
         budget: The seconds that a login may take, and keep the lock.
-        is_unwanted: Tells a token that the bank has rejected, which is never taken from the store.
     """
 
     def __init__(
@@ -44,7 +43,6 @@ class SharedToken:
         *,
         timeout: float,
         budget: float,
-        is_unwanted: Callable[[AccessToken], bool],
     ) -> None:
         self._guarded = GuardedStore(
             bound(store, credentials), credentials.key, timeout=timeout, max_hold=budget
@@ -54,7 +52,6 @@ class SharedToken:
         #: Whether other processes may see the token too.
         self.is_fleet_wide = not isinstance(store, MemoryTokenStore)
         self.max_queue_secs = budget * _QUEUE_SHARE
-        self.is_unwanted = is_unwanted
 
     @contextmanager
     def turn(
@@ -62,6 +59,7 @@ class SharedToken:
         replaced: AccessToken | None,
         *,
         is_forced: bool,
+        is_unwanted: Callable[[AccessToken], bool],
         is_held: Callable[[Pause], bool],
     ) -> Iterator[Turn]:
         """Look for a newer token; where there is none, take the lock. Never raises by itself.
@@ -69,10 +67,18 @@ class SharedToken:
         Args:
             replaced: The token that is to be replaced, or None.
             is_forced: A new token is wanted, not just a newer one: look for failures only.
+            is_unwanted: Tells a token that the bank has rejected, which is never taken.
             is_held: Tells whether a failure of the fleet lets no login start here now.
         """
         with self._guarded.session() as session:
-            turn = Turn(self, session, replaced, is_forced=is_forced, is_held=is_held)
+            turn = Turn(
+                self,
+                session,
+                replaced,
+                is_forced=is_forced,
+                is_unwanted=is_unwanted,
+                is_held=is_held,
+            )
             with suppress(StoreOutError):
                 turn.begin()
             yield turn
@@ -135,12 +141,14 @@ class Turn:
         replaced: AccessToken | None,
         *,
         is_forced: bool,
+        is_unwanted: Callable[[AccessToken], bool],
         is_held: Callable[[Pause], bool],
     ) -> None:
         self._shared = shared
         self._session = session
         self._replaced = replaced
         self._is_forced = is_forced
+        self._is_unwanted = is_unwanted
         self._is_held = is_held
         self._began = _clock.now()
         self._has_failure = False
@@ -185,7 +193,7 @@ class Turn:
         return self.pause is not None
 
     def _is_newer(self, token: AccessToken) -> bool:
-        if token.expires_in() <= 0 or self._shared.is_unwanted(token):
+        if token.expires_in() <= 0 or self._is_unwanted(token):
             return False
         than = self._replaced
         if than is None:

@@ -1,0 +1,89 @@
+"""Calls that the bank answers with "token rejected": which token is replaced, and when.
+
+A token with which a call was accepted is replaced at once when the bank rejects it later. One that
+was rejected before any call was accepted is *fresh*: to replace it may be of no use, for instance
+while a gateway of the bank's rejects every token. So the first fresh one in a row is replaced at
+once, the others after a pause each; until then they are served, and each caller gets the bank's
+response. The count is shared by the fleet; an accepted call ends it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from . import _clock
+from ._pace import Pace, Pause, Row
+from ._snapshot import Snapshot
+from .stores.sharing import SharedToken, Unshared
+from .tokens import AccessToken
+
+_MAX_REMEMBERED = 32
+
+
+class Rejections:
+    """What a handler knows of rejected tokens. Thread-safe without a lock.
+
+    Args:
+        pace: Has the row of rejected tokens, which this room alone begins and ends.
+        is_accepted_after: The age in seconds from which a token counts as accepted though no call
+            was reported: some callers report nothing.
+        shared: Shares the count with the fleet.
+        on_pause: Called with each pause that begins.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        shared: SharedToken | Unshared,
+        *,
+        is_accepted_after: float,
+        on_pause: Callable[[Pause], object],
+    ) -> None:
+        self._pace = pace
+        self._shared = shared
+        self._is_accepted_after = is_accepted_after
+        self._on_pause = on_pause
+        self._replaced: deque[str] = deque(maxlen=_MAX_REMEMBERED)
+
+    def was_replaced(self, token: AccessToken) -> bool:
+        """Tell whether ``token`` was dropped after a rejection; the store may still have it."""
+        return token.fingerprint in self._replaced
+
+    def accept(self, snapshot: Snapshot) -> None:
+        """Note that a call with this token was accepted."""
+        snapshot.is_accepted = True
+        if self._pace.rejections is not None:
+            self._pace.end_rejections()
+            self._shared.save_rejections(None)
+
+    def reject(self, snapshot: Snapshot, token: AccessToken) -> bool:
+        """Note that a call with this token was rejected; return whether to replace it now."""
+        if snapshot.is_accepted:
+            return True
+        known = self._shared.load_rejections()
+        if known is not None:
+            self._pace.adopt(known)
+            snapshot.is_rejected |= known.rejected == token.fingerprint
+        if not snapshot.is_rejected and self._is_old(token):
+            self.accept(snapshot)
+            return True
+        if not snapshot.is_rejected and snapshot.rejection.take():
+            self._count(token)
+            snapshot.is_rejected = True
+        # While another thread is counting this rejection its pause has not begun: a token that was
+        # replaced now could be a login too many.
+        return snapshot.is_rejected and not self._pace.is_held_by(Row.REJECTED)
+
+    def remember(self, token: AccessToken) -> None:
+        """Never take ``token`` from the store again."""
+        self._replaced.append(token.fingerprint)
+
+    def _is_old(self, token: AccessToken) -> bool:
+        return _clock.wall() - token.issued_at.timestamp() > self._is_accepted_after
+
+    def _count(self, token: AccessToken) -> None:
+        pause = self._pace.after_rejection(token.fingerprint)
+        self._pace.begin(pause)
+        self._shared.save_rejections(pause)
+        self._on_pause(pause)

@@ -1,0 +1,255 @@
+"""The token's life: served, refreshed ahead of its expiry, replaced by one login for everybody.
+
+1. *Snapshot.* A call with a live token reads one snapshot and one clock, and returns.
+2. *Pace.* Any other call is told at once where a recent failure lets no login start yet.
+3. *Flight.* Else one login runs on a thread of its own, and all callers share its outcome. It first
+   looks for a newer token in the store, and keeps the other processes from logging in meanwhile.
+4. *Schedule.* The new token is swapped in and its refresh scheduled, before any caller wakes.
+5. *Events.* Then logs and the event hooks are told.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from . import _clock, _process
+from ._flight import Flight, SingleFlight
+from ._logging import Log, describe, tagged
+from ._pace import Asker, Pace, Pause, held_error
+from ._rejections import Rejections
+from ._schedule import RefreshSchedule
+from ._snapshot import Snapshot
+from ._threads import start_daemon
+from .events import (
+    EventHooks,
+    LoginAbandoned,
+    LoginFailed,
+    LoginPostponed,
+    LoginStarted,
+    LoginSucceeded,
+    TokenInvalidated,
+    TokenSwapped,
+)
+from .exceptions import InvalidTokenResponseError, PermataAuthError
+from .login import LoginClient
+from .stores.sharing import SharedToken, Turn, Unshared
+from .tokens import AccessToken
+
+#: By the public module's name, which is what people configure.
+logger = Log("permata_auth.handler")
+
+
+class TokenLife:
+    """The slow path: everything that is off the path of a call with a live token.
+
+    Only the thread of a flight swaps the snapshot, counts logins, and begins or ends the pauses of
+    failed logins, so none of that needs a lock. All other threads read, or drop the snapshot that
+    they hold: dropping is final, and cannot touch a newer one.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        label: str | None,
+        client: LoginClient,
+        shared: SharedToken | Unshared,
+        schedule: RefreshSchedule,
+        events: EventHooks,
+        budget: float,
+        refusal_memory: float,
+    ) -> None:
+        self.name = name
+        self._label = label
+        self._client = client
+        self._log_in_once = _one_attempt(client)
+        self._shared = shared
+        self._schedule = schedule
+        self._events = events
+        self._snapshot = Snapshot(None)
+        self._pace = Pace(refusal_memory)
+        self._rejections = Rejections(
+            self._pace, shared, is_accepted_after=refusal_memory, on_pause=self._tell_of_pause
+        )
+        self._flights: SingleFlight[AccessToken] = SingleFlight(
+            name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
+        )
+        self._logins = 0
+        self._failed_logins = 0
+        self._last_login_at: datetime | None = None
+        self._last_error: tuple[str, datetime] | None = None
+        self._home = _process.identity()
+        _process.notify_forks(self)
+
+    def _log_in(self, asker: Asker, seen: Snapshot, timeout: float | None = None) -> AccessToken:
+        """Return the token of a flight, or raise why there is none; ``seen`` is to be replaced."""
+        try:
+            self._check_pace(asker)
+            with tagged(handler=self.name):
+                return self._flights.call(functools.partial(self._renew, asker, seen), timeout)
+        except PermataAuthError as error:
+            error.handler = self._label
+            raise
+
+    def _check_pace(self, asker: Asker) -> None:
+        pause = self._held(asker)
+        if pause is not None:
+            raise held_error(pause)
+
+    def _held(self, asker: Asker) -> Pause | None:
+        """Return the pause that lets no login start for ``asker``, if there is one."""
+        token = self._snapshot.live
+        if asker is not Asker.TIMER or token is None:
+            return self._pace.held(asker)
+        window = self._schedule.window(token)
+        return self._pace.held(asker, window=window, left=token.expires_in())
+
+    def _renew(
+        self, asker: Asker, seen: Snapshot, flight: Flight[AccessToken]
+    ) -> Callable[[], AccessToken]:
+        """Get the newest token there is, on the flight's thread; return what puts it in place."""
+        snapshot = self._snapshot
+        token = None if snapshot is seen or asker is Asker.REFRESH else snapshot.live
+        if token is not None:  # another flight has landed since this one's caller looked
+            return functools.partial(_same, token)
+        # Again, on the one thread that logs in: callers that looked before the last flight failed
+        # would otherwise start a login each.
+        self._check_pace(asker)
+        with self._shared.turn(
+            snapshot.token,
+            is_forced=asker is Asker.REFRESH,
+            is_unwanted=self._rejections.was_replaced,
+            is_held=functools.partial(self._is_held_by, asker),
+        ) as turn:
+            if turn.newer is not None:
+                return functools.partial(self._swap, turn.newer, is_shared=True)
+            if turn.pause is not None:
+                raise held_error(turn.pause)
+            # The time in the queue for the store's lock was not the login's.
+            flight.restart_budget(self._flights.budget)
+            return self._ask_the_bank(asker, turn)
+
+    def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
+        """Take over another process's failure; tell whether any failure lets no login start."""
+        self._pace.adopt(pause)
+        return self._held(asker) is not None
+
+    def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], AccessToken]:
+        began = _clock.now()
+        self._events.emit(LoginStarted)
+        try:
+            # In the background one attempt: the scheduler's waits come between them.
+            token = self._log_in_once() if asker is Asker.TIMER else self._client.login()
+            _refuse_dead(token)
+        except Exception as error:
+            pause = self._pace.after(error.with_traceback(None))
+            turn.save_failure(pause)
+            return functools.partial(self._fail, asker, pause, _clock.now() - began)
+        turn.save(token)
+        return functools.partial(self._succeed, token, _clock.now() - began)
+
+    def _succeed(self, token: AccessToken, duration: float) -> AccessToken:
+        self._logins += 1
+        self._last_login_at = _clock.at(_clock.now())
+        logger.info(
+            "Logged in, the token lives for %d seconds",
+            round(token.expires_in()),
+            token=token.fingerprint,
+        )
+        self._events.emit(
+            LoginSucceeded,
+            fingerprint=token.fingerprint,
+            expires_at=token.expires_at,
+            duration=duration,
+        )
+        return self._swap(token, is_shared=False)
+
+    def _fail(self, asker: Asker, pause: Pause, duration: float) -> AccessToken:
+        self._failed_logins += 1
+        self._last_error = (describe(pause.error), _clock.at(_clock.now()))
+        self._pace.begin(pause)
+        self._events.emit(LoginFailed, duration=duration, **_named(pause.error))
+        self._tell_of_pause(pause)
+        self._check_pace(asker)
+        raise pause.error
+
+    def _swap(self, token: AccessToken, *, is_shared: bool) -> AccessToken:
+        replaced = self._snapshot.token
+        self._pace.end()
+        self._snapshot = Snapshot(token)
+        self._events.emit(
+            TokenSwapped,
+            fingerprint=token.fingerprint,
+            expires_at=token.expires_at,
+            is_shared=is_shared,
+        )
+        self._schedule.start(token, replaced)
+        return token
+
+    def _discard(self, token: AccessToken) -> None:
+        self._shared.discard(token)
+        with tagged(handler=self.name):
+            logger.info("Token invalidated", token=token.fingerprint)
+            self._events.emit(TokenInvalidated, fingerprint=token.fingerprint)
+
+    def _tell_of_pause(self, pause: Pause) -> None:
+        if pause.until > _clock.now():
+            until = _clock.at(pause.until)
+            self._events.emit(LoginPostponed, until=until, **_named(pause.error))
+
+    def _tell_of_abandoned_login(self) -> None:
+        budget = self._flights.budget
+        self._last_error = ("login abandoned", _clock.at(_clock.now()))
+        with tagged(handler=self.name):
+            logger.warning("Login abandoned after its budget of %.1f seconds", budget)
+            self._events.emit(LoginAbandoned, budget=budget)
+
+    def after_fork_in_child(self) -> None:
+        """Send the next call the slow way, which arms a timer; called by the fork hook."""
+        self._home = _process.identity()
+        self._snapshot.send_the_slow_way()
+
+    def _notice_fork(self) -> None:
+        """Do what the fork hook does, after a fork in C that ran no hook."""
+        if self._home != _process.identity():
+            self.after_fork_in_child()
+
+
+def _abandoned(reference: weakref.ref[TokenLife]) -> None:
+    """Tell of an abandoned login on a thread of its own: the caller has to start another."""
+    handler = reference()
+    if handler is not None:
+        try:
+            start_daemon(handler._tell_of_abandoned_login, "events")
+        except RuntimeError:  # no thread can be started
+            handler._tell_of_abandoned_login()
+
+
+def _same(token: AccessToken) -> AccessToken:
+    return token
+
+
+def _refuse_dead(token: AccessToken) -> None:
+    if token.expires_in() <= 0:
+        raise InvalidTokenResponseError(
+            "the token had expired when it arrived: its life is shorter than the login took"
+        )
+
+
+def _named(error: BaseException) -> dict[str, str]:
+    """Return the fields of an event that name an error; its text only where it is ours."""
+    text = str(error) if isinstance(error, PermataAuthError) else ""
+    return {"error": type(error).__name__, "message": text}
+
+
+def _one_attempt(client: Any) -> Callable[[], AccessToken]:
+    """Return what makes a login of one attempt, where the client can do that."""
+    if "attempts" in inspect.signature(client.login).parameters:
+        return functools.partial(client.login, attempts=1)
+    login: Callable[[], AccessToken] = client.login
+    return login
