@@ -74,7 +74,10 @@ class TokenLife:
         self._snapshot = Snapshot(None)
         self._pace = Pace(refusal_memory)
         self._rejections = Rejections(
-            self._pace, shared, is_accepted_after=refusal_memory, on_pause=self._tell_of_pause
+            self._pace,
+            shared,
+            is_accepted_after=refusal_memory,
+            on_pause=functools.partial(_tell_of_pause, events),
         )
         self._flights: SingleFlight[AccessToken] = SingleFlight(
             name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
@@ -174,7 +177,7 @@ class TokenLife:
         self._last_error = (describe(pause.error), _clock.at(_clock.now()))
         self._pace.begin(pause)
         self._events.emit(LoginFailed, duration=duration, **_named(pause.error))
-        self._tell_of_pause(pause)
+        _tell_of_pause(self._events, pause)
         self._check_pace(asker)
         raise pause.error
 
@@ -196,11 +199,6 @@ class TokenLife:
         with tagged(handler=self.name):
             logger.info("Token invalidated", token=token.fingerprint)
             self._events.emit(TokenInvalidated, fingerprint=token.fingerprint)
-
-    def _tell_of_pause(self, pause: Pause) -> None:
-        if pause.until > _clock.now():
-            until = _clock.at(pause.until)
-            self._events.emit(LoginPostponed, until=until, **_named(pause.error))
 
     def _tell_of_abandoned_login(self) -> None:
         budget = self._flights.budget
@@ -228,6 +226,11 @@ def _abandoned(reference: weakref.ref[TokenLife]) -> None:
             start_daemon(handler._tell_of_abandoned_login, "events")
         except RuntimeError:  # no thread can be started
             handler._tell_of_abandoned_login()
+
+
+def _tell_of_pause(events: EventHooks, pause: Pause) -> None:
+    if pause.until > _clock.now():
+        events.emit(LoginPostponed, until=_clock.at(pause.until), **_named(pause.error))
 
 
 def _same(token: AccessToken) -> AccessToken:

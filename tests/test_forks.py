@@ -22,7 +22,7 @@ from support.forking import *
 FORK = sys.argv[1]
 
 def timers():
-    return [t for t in threading.enumerate() if t.name == "permata-auth-token" and t.is_alive()]
+    return [t for t in threading.enumerate() if isinstance(t, threading.Timer) and t.is_alive()]
 """
 
 BOTH = pytest.mark.parametrize("fork", ["hooked", "in_c"])

@@ -43,7 +43,6 @@ from ..events import (
     TokenSwapped,
 )
 from ..handler import LoginHandler
-from . import chain
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram

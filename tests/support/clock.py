@@ -179,6 +179,11 @@ def product_threads() -> list[threading.Thread]:
     ]
 
 
+def timers() -> list[threading.Thread]:
+    """List the product's running timers."""
+    return [thread for thread in product_threads() if isinstance(thread, threading.Timer)]
+
+
 def _stacks(threads: list[threading.Thread]) -> str:
     frames = sys._current_frames()
     return "\n".join(
