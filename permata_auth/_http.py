@@ -19,7 +19,7 @@ import attrs
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.cookies import RequestsCookieJar, merge_cookies
+from requests.cookies import RequestsCookieJar
 
 from . import _clock, _process
 from ._latch import Latch
@@ -159,7 +159,8 @@ def _unconnected(session: requests.Session) -> requests.Session:
     such as the SSLContext of an adapter.
     """
     twin: requests.Session = _shallow_copy(session)
-    twin.cookies = merge_cookies(RequestsCookieJar(), session.cookies)  # type: ignore[no-untyped-call]
+    twin.cookies = RequestsCookieJar()
+    twin.cookies.update(session.cookies)
     twin.adapters = type(session.adapters)()
     for prefix, adapter in session.adapters.items():
         fresh = twin.adapters[prefix] = _shallow_copy(adapter)

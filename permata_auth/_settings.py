@@ -60,14 +60,19 @@ def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
     return validate
 
 
+def require_instance(protocol: type, name: str, value: object) -> None:
+    """Raise ConfigurationError for a class where an instance is needed."""
+    if isinstance(value, type):
+        raise ConfigurationError(f"{name} must be a {protocol.__name__}, not the class of one")
+
+
 def require_members(protocol: type, name: str, value: object) -> None:
     """Raise ConfigurationError for a class, and for what lacks a member of ``protocol``.
 
     An object that delegates by ``__getattr__`` is accepted. isinstance() would refuse it: since
     Python 3.12 it looks a protocol's members up without calling ``__getattr__``.
     """
-    if isinstance(value, type):
-        raise ConfigurationError(f"{name} must be a {protocol.__name__}, not the class of one")
+    require_instance(protocol, name, value)
     for member, declared in vars(protocol).items():
         if member.startswith("_"):
             continue
@@ -108,7 +113,9 @@ def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:
     try:
         parts = urlsplit(url)
         port = parts.port
-        if "[" in parts.netloc:  # Python looks inside the brackets only from 3.11.4 on
+        if "[" in parts.netloc:  # older Pythons look neither inside the brackets nor beside them
+            if not re.search(r"(^|@)\[[^\[\]]*\](:[0-9]*)?$", parts.netloc):
+                return "is not a valid URL"
             ipaddress.IPv6Address(parts.hostname)
     except ValueError:
         return "is not a valid URL"

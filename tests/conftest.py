@@ -56,6 +56,15 @@ def secrets(_leaves_no_thread):
 
 
 @pytest.fixture
+def untraced_threads():
+    """Start threads without a trace function: coverage keeps some objects of each for ever."""
+    previous = threading.gettrace()
+    threading.settrace(None)
+    yield
+    threading.settrace(previous)
+
+
+@pytest.fixture
 def make_bank(secrets):
     """Start banks: ``make_bank(token_lifetime=2.0)``."""
     banks = []

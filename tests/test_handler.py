@@ -841,6 +841,7 @@ def _things():
     )
 
 
+@pytest.mark.usefixtures("untraced_threads")
 @pytest.mark.parametrize("end", ["drop", "shutdown"])
 def test_a_thousand_handlers_leave_nothing_behind(bank, caplog, end):
     # What is logged is kept by the test's own log.
@@ -872,6 +873,7 @@ def test_a_thousand_handlers_leave_nothing_behind(bank, caplog, end):
     assert after[2] <= descriptors
 
 
+@pytest.mark.usefixtures("untraced_threads")
 def test_ten_thousand_refreshes_leave_nothing_behind(clock, scripted, caplog):
     caplog.set_level(logging.CRITICAL)
     handler, client = scripted(then=30.0)

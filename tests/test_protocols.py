@@ -18,7 +18,7 @@ from permata_auth import (
     PermataCredentials,
 )
 from permata_auth.schemes.base import Scheme
-from permata_auth.stores.base import TokenStore, bound
+from permata_auth.stores.base import bound
 
 PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
 
@@ -95,14 +95,6 @@ def test_a_store_that_delegates_shares_the_token(bank, make_handler):
     first, second = (make_handler(bank.credentials(), store=store) for _ in range(2))
     assert first.get_token() == second.get_token()
     assert bank.logins == 1
-
-
-@pytest.mark.parametrize(("member", "kind"), members(TokenStore))
-def test_what_a_store_lacks_is_named(member, kind):
-    store = Without(MemoryTokenStore(), member)
-    with pytest.raises(ConfigurationError) as caught:
-        LoginHandler(credentials(), store=store)
-    assert str(caught.value) == f"store has no {kind} {member}, which a TokenStore has"
 
 
 @pytest.mark.parametrize("given", [MemoryTokenStore, Delegate])

@@ -728,6 +728,7 @@ def test_a_scheduler_dropped_by_its_callback_is_retried_no_more(clock, caplog):
     assert reference() is None
 
 
+@pytest.mark.usefixtures("untraced_threads")
 def test_a_thousand_schedulers_leave_nothing_behind(caplog):
     caplog.set_level(logging.ERROR, "permata_auth")  # what is logged is kept by the test's own log
 

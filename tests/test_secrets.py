@@ -98,7 +98,7 @@ FAILURES = {
     "wrong secret": _misconfigured(client_secret="example-wrong-secret"),
     "wrong static key": _misconfigured(static_key="example-wrong-key"),
     "wrong path": lambda bank, *_: bank.credentials(token_url=bank.url + "/?q=example-query"),
-    "header that cannot be sent": lambda bank, *_: bank.credentials(token_url="https://[::1]x/"),
+    "host that cannot be one": lambda bank, *_: bank.credentials(token_url="https://a..invalid/"),
     "connection refused": _down,
     "clock": _injected("clock"),
     "redirect": _injected("redirect", location="https://bank.invalid/?q=example-query"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from .._settings import require_members
+from .._settings import require_instance
 from ..tokens import AccessToken
 
 
@@ -46,7 +46,6 @@ class SealedStore(Protocol):
 
 def bound(store: TokenStore, credentials: object) -> TokenStore:
     """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit."""
-    bind = None if isinstance(store, type) else getattr(store, "bind", None)
-    ready: TokenStore = store if bind is None else bind(credentials)
-    require_members(TokenStore, "store", ready)
-    return ready
+    require_instance(TokenStore, "store", store)
+    bind = getattr(store, "bind", None)
+    return store if bind is None else bind(credentials)

@@ -141,7 +141,6 @@ class Seen:
     tokens: dict[str, set[str]] = attrs.Factory(lambda: defaultdict(set))
     failures: list[str] = attrs.Factory(list)
     requests: int = 0
-    slowest: float = 0.0
     is_complete: bool = False
 
 
@@ -176,7 +175,6 @@ class WebServer:
         return seen
 
     def _ask(self, path: str, seen: Seen) -> None:
-        began = time.monotonic()
         try:
             # A connection for each request, so that every worker gets some.
             answer = requests.get(self.url + path, timeout=10, headers={"Connection": "close"})
@@ -184,7 +182,6 @@ class WebServer:
             seen.failures.append(repr(error))
             return
         seen.requests += 1
-        seen.slowest = max(seen.slowest, time.monotonic() - began)
         seen.tokens[answer.headers.get("X-Pid", "?")].add(answer.headers.get("X-Token", "?"))
         if answer.status_code != 200:
             seen.failures.append(f"{answer.status_code} {answer.text[:500]}")

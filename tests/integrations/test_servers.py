@@ -116,7 +116,7 @@ def _run(commands: dict[str, list[str]]) -> dict[str, Outcome]:
         for driver in drivers:
             driver.join(60)
         for name, (bank, server) in servers.items():
-            gate = bank.hold_next(100, on="token")
+            gate = bank.hold_next(_WORKERS, on="token")
             found[name].is_refreshing = gate.arrived.wait(2 * LIFETIME)
             found[name].stop_seconds = server.process.stop()
             found[name].output = server.process.text()
@@ -135,7 +135,6 @@ def test_every_worker_serves_through_three_expiries(outcomes, group, name):
     assert not seen.failures
     assert seen.is_complete, f"too few tokens: {dict(seen.tokens)}"
     assert set(outcome.calls) == {"200"}, "a token that the bank did not accept was sent"
-    assert seen.slowest < 5.0
     assert len(outcome.master_threads) == 1, "the master has a timer"
     assert not outcome.master_connections
     assert outcome.is_refreshing or (group, name) == ("uwsgi", "flask"), "no thread, no timer"

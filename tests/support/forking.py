@@ -136,11 +136,12 @@ class Stepper:
         self._is_done = False
 
     def __enter__(self) -> Stepper:
+        self._previous = threading.gettrace()  # of a measurement of the coverage, say
         threading.settrace(self._trace)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(self._previous)
         self._is_done = True
         self.go_on.set()
 

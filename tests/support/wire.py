@@ -28,6 +28,7 @@ class RawServer:
         self._handle = handle
         self._context = context
         self._sockets: list[socket.socket] = []
+        self._served: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._closed = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -60,7 +61,8 @@ class RawServer:
 
     def wait_until_closed(self) -> None:
         """Wait until the server has closed every connection that it has accepted."""
-        until(lambda: all(sock.fileno() == -1 for sock in self._sockets))
+        # Not until fileno() is -1: another thread sees that before the system call has closed it.
+        until(lambda: len(self._served) == self.connections)
 
     def pump(self, one: socket.socket, other: socket.socket) -> None:
         """Pass bytes both ways until either side ends."""
@@ -100,6 +102,7 @@ class RawServer:
             self.errors.append(error)
         finally:
             sock.close()
+            self._served.append(sock)
 
     @staticmethod
     def _copy(source: socket.socket, target: socket.socket) -> None:
