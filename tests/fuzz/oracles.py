@@ -233,13 +233,17 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def http_date(text: str) -> float | None:
-    """Return the POSIX seconds of an IMF-fixdate (RFC 9110 section 5.6.7); None for all else."""
+    """Return the POSIX seconds of an IMF-fixdate (RFC 9110 section 5.6.7); None for all else.
+
+    None for a year below 100 too: mail programs took it for one of a century nearer to them, and
+    versions of Python differ in which of the two they read.
+    """
     match = _DATE.fullmatch(text)
     if match is None:
         return None
     day, year, hour, minute, second = (int(match[i]) for i in (2, 4, 5, 6, 7))
     month = _MONTHS.index(match[3]) + 1
-    if year < 1 or hour > 23 or minute > 59 or second > 59 or day < 1:
+    if year < 100 or hour > 23 or minute > 59 or second > 59 or day < 1:
         return None
     if day > calendar.monthrange(year, month)[1]:
         return None

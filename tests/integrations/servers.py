@@ -101,6 +101,16 @@ class Process:
         return time.monotonic() - began
 
 
+def seconds_without_a_wait() -> float:
+    """Return a bound for what has not waited for a shutdown to give up, which takes five seconds.
+
+    It grows with the time that this machine takes just now for starting and ending a Python.
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    return 4.0 + 20.0 * (time.monotonic() - began)
+
+
 @contextlib.contextmanager
 def started(
     command: list[str], env: dict[str, str], *, fds: tuple[int, ...] = ()
@@ -135,7 +145,6 @@ class Seen:
     tokens: dict[str, set[str]] = attrs.Factory(lambda: defaultdict(set))
     failures: list[str] = attrs.Factory(list)
     requests: int = 0
-    slowest: float = 0.0
     is_complete: bool = False
 
 
@@ -170,7 +179,6 @@ class WebServer:
         return seen
 
     def _ask(self, path: str, seen: Seen) -> None:
-        began = time.monotonic()
         try:
             # A connection for each request, so that every worker gets some.
             answer = requests.get(self.url + path, timeout=10, headers={"Connection": "close"})
@@ -178,7 +186,6 @@ class WebServer:
             seen.failures.append(repr(error))
             return
         seen.requests += 1
-        seen.slowest = max(seen.slowest, time.monotonic() - began)
         seen.tokens[answer.headers.get("X-Pid", "?")].add(answer.headers.get("X-Token", "?"))
         if answer.status_code != 200:
             seen.failures.append(f"{answer.status_code} {answer.text[:500]}")
