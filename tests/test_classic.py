@@ -703,6 +703,20 @@ def test_an_error_quotes_the_bank():
     assert (other.error, other.error_description) == (None, "No such")
 
 
+@pytest.mark.parametrize("name", ["api_key", "client_id", "client_secret", "static_key"])
+def test_each_of_our_secrets_is_cut_out_of_what_the_bank_says(name):
+    scheme = credentials()
+    body = json.dumps({"error_description": f"unknown: {getattr(scheme, name)} of yours"})
+    refusal = scheme.read_refusal(400, body.encode())
+    assert getattr(scheme, name) not in f"{refusal} {vars(refusal)}"
+    assert "[redacted] of yours" in str(refusal)
+
+
+def test_credentials_are_made_by_names_alone():
+    with pytest.raises(TypeError):
+        PermataCredentials("https://bank.invalid/token", "key", "id", "secret", "static")
+
+
 def test_what_the_bank_echoes_of_our_secrets_is_cut_out(secrets):
     scheme = credentials(
         static_key="example-static", client_secret="example-static-and-more", api_key="example"
