@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
@@ -75,3 +76,13 @@ def test_no_file_in_between_does_not(store, folder, caplog):
             path.write_bytes(content)
         assert store.load(KEY) is None
     assert warnings(caplog) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes mean something else here")
+@pytest.mark.parametrize("bit", [0o001, 0o002, 0o004, 0o010, 0o020, 0o040], ids=oct)
+def test_a_file_that_is_open_to_others_in_any_way_counts_as_none(store, folder, bit):
+    store.save(KEY, token())
+    the_file(folder).chmod(0o600 | bit)
+    assert store.load(KEY) is None
+    the_file(folder).chmod(0o600)
+    assert store.load(KEY) is not None
