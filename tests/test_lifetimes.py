@@ -205,14 +205,12 @@ def test_the_same_token_with_a_shrinking_life_makes_no_loop(
     wire.answer = bank = SameToken(clock, life, rounding)
     handler = make_handler(credentials())
     lifetimes = 6
-    began = clock.now()
     poll(clock, handler, life * lifetimes, life / 40)
     assert bank.count >= lifetimes
     assert len(wire.calls) <= 2 * bank.count + 1
     # While the bank's token lives, so does ours: none was given up early for nothing.
     gaps = [after - before for before, after in zip(wire.calls, wire.calls[1:], strict=False)]
     assert min(gaps) >= min(0.5, life / 20)
-    assert clock.now() == pytest.approx(began + life * lifetimes)
 
 
 def test_the_same_token_asked_for_by_force_makes_no_loop_either(clock, make_handler, wire):

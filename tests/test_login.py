@@ -35,7 +35,7 @@ from permata_auth import (
 )
 
 #: How late a bounded call may be on a machine that is busy with other things.
-SLACK = 3.0
+SLACK = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -280,10 +280,10 @@ def test_the_budget_bounds_many_attempts_that_are_each_slow(make_client):
     server = RawServer(lambda sock: (read_request(sock), server.wait(60)))
     with server:
         scheme = credentials(token_url=server.token_url)
-        client = make_client(scheme, attempts=1000, budget=1.0, timeout=(0.15, 0.15))
+        client = make_client(scheme, attempts=1000, budget=2.0, timeout=(0.15, 0.15))
         began = time.monotonic()
         error = failure(client)
-        assert time.monotonic() - began < 1.0 + SLACK
+        assert time.monotonic() - began < 2.0 + SLACK
         assert type(error) is RequestTimeoutError
         assert 1 < server.connections < 20
 
@@ -504,8 +504,8 @@ def test_the_settings_of_a_given_session_hold_but_for_what_would_change_the_requ
 
 
 def test_close_ends_a_wait_between_attempts_at_once(bank, make_client):
-    bank.fail_for(60, status=503, retry_after=20)
-    client = make_client(bank.credentials())
+    bank.fail_for(60, status=503, retry_after=500)
+    client = make_client(bank.credentials(), budget=1000.0)
     call = Call(client.login)
     stopped = client._connections.get().stopped
     until(lambda: stopped.waiting)

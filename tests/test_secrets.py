@@ -350,7 +350,6 @@ def _caused(secret):
 def test_tokens_compare_by_value_yet_never_say_it(secrets):
     secrets.add("example-token")
     token = AccessToken(value="example-token", expires_at=_clock.to_datetime(_clock.wall() + 9))
-    try:
+    with pytest.raises(AssertionError) as caught:
         assert token == 7, token
-    except AssertionError as error:
-        assert not secrets.found_in(str(error))
+    assert not secrets.found_in(str(caught.value))

@@ -52,8 +52,10 @@ CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
 
 def timestamp() -> str:
     """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``."""
-    whole, milliseconds = divmod(int(_clock.wall() * 1000), 1000)
-    return f"{_wall_clock(whole)}.{milliseconds:03d}+07:00"
+    # Rounded to the clock's own precision before it is cut: as a float, a whole millisecond may
+    # lie a hair below itself.
+    whole, micros = divmod(round(_clock.wall() * 1_000_000), 1_000_000)
+    return f"{_wall_clock(whole)}.{micros // 1000:03d}+07:00"
 
 
 @functools.lru_cache(maxsize=2)  # a third of the cost of signing, and the same for a whole second

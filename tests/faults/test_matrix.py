@@ -16,7 +16,7 @@ from .matrix import ATTEMPTS, BUDGET, FAULTS, IMPATIENT, READ_TIMEOUT, Fault, do
 ROWS = (*FAULTS, *IMPATIENT)
 RAISING = tuple(row for row in ROWS if row.error is not None)
 
-_SLACK = 3.0  # the machine's, on top of a bound in seconds
+_SLACK = 20.0  # the machine's, on top of a bound in seconds
 
 
 class Detour:

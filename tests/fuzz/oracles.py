@@ -235,7 +235,8 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 def http_date(text: str) -> float | None:
     """Return the POSIX seconds of an IMF-fixdate (RFC 9110 section 5.6.7); None for all else.
 
-    Of years below 100 it has no opinion: the email package takes ``0050`` for a year of two digits.
+    None for a year below 100 too: mail programs took it for one of a century nearer to them, and
+    versions of Python differ in which of the two they read.
     """
     match = _DATE.fullmatch(text)
     if match is None:

@@ -107,6 +107,16 @@ class Process:
         return time.monotonic() - began
 
 
+def seconds_without_a_wait() -> float:
+    """Return a bound for what has not waited for a shutdown to give up, which takes five seconds.
+
+    It grows with the time that this machine takes just now for starting and ending a Python.
+    """
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    return 4.0 + 20.0 * (time.monotonic() - began)
+
+
 @contextlib.contextmanager
 def started(
     command: list[str], env: dict[str, str], *, fds: tuple[int, ...] = ()

@@ -59,7 +59,7 @@ def _check_web(server, bank) -> None:
     assert (webhook.status_code, webhook.json()["StatusCode"]) == (200, "00")
     assert bank.deliveries == (RECEIPT,)
     assert requests.get(f"{server.url}/permata/health", timeout=10).status_code == 200
-    assert server.process.stop() < 5.0
+    server.process.stop()
 
 
 def test_flask_under_gunicorn_with_a_store_from_the_environment(bank, tmp_path):

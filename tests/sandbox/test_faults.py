@@ -288,12 +288,11 @@ def test_faults_wait_in_line_each_for_its_kind_of_request(bank):
 
 
 def test_a_fault_for_a_while_ends_by_itself(bank):
-    bank.fail_for(0.5, status=503)
-    deadline = time.monotonic() + 5
     start = time.monotonic()
+    bank.fail_for(1.0, status=503)
     while login(bank).status == 503:
-        assert time.monotonic() < deadline
-    assert time.monotonic() - start >= 0.3
+        assert time.monotonic() < start + 20
+    assert time.monotonic() - start >= 1.0
     assert bank.login_attempts >= 2
 
 
@@ -367,7 +366,7 @@ def test_closing_the_bank_drops_held_requests_unjudged(close):
         assert gate.arrived.wait(5)
         start = time.monotonic()
         getattr(bank, close)()
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 30
         thread.join(5)
         assert isinstance(results[0], (OSError, http.client.HTTPException))
         assert (bank.login_attempts, bank.logins) == (1, 0)

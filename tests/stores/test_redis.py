@@ -186,7 +186,7 @@ def test_a_lock_that_was_lost_is_neither_extended_nor_taken_from_the_next(store,
     assert client.get(name) == b"the fence of another"
 
 
-def test_a_killed_holders_lock_ends_by_itself(redis_server, store, monkeypatch):
+def test_a_killed_holders_lock_ends_by_itself(redis_server, store, client):
     code = """
         import os, sys
         from support.clients import credentials
@@ -196,9 +196,9 @@ def test_a_killed_holders_lock_ends_by_itself(redis_server, store, monkeypatch):
             os.kill(os.getpid(), 9)
         """
     assert run(code, redis_server.url).status == -9
-    began = time.monotonic()
+    assert client.pttl(f"{store._name(KEY)}:lock") <= 1_000
     with store.lock(KEY):
-        assert time.monotonic() - began < 3
+        pass
 
 
 def test_a_lock_that_is_never_free_is_an_error_in_the_end(store, client, monkeypatch):
@@ -228,10 +228,9 @@ def test_a_server_that_does_not_answer_is_given_up_in_seconds(redis_server, clie
     store = RedisTokenStore(redis_server.url + "?socket_timeout=0.2", credentials=credentials())
     store.load(KEY)
     client.execute_command("CLIENT", "PAUSE", 1_500, "ALL")
-    began = time.monotonic()
+    # Or else it would answer, at the end of the pause.
     with pytest.raises(TokenStoreError, match="TimeoutError"):
         store.load(KEY)
-    assert time.monotonic() - began < 1.45
     client.ping()
     store._client.close()
 

@@ -28,10 +28,11 @@ FORKS: dict[str, Callable[[], int]] = {
 }
 
 
-def in_child(body: Callable[[], object], fork: str = "hooked", *, timeout: float = 15.0) -> int:
+def in_child(body: Callable[[], object], fork: str = "hooked", *, timeout: float = 20.0) -> int:
     """Run ``body`` in a forked child and return its pid; it ends when ``body`` does.
 
-    A child that hangs shows where, and is killed.
+    A child that hangs shows where, and is killed: sooner than a login's budget, so that one which
+    waits for a thread that it does not have fails its test.
     """
     sys.stdout.flush()
     sys.stderr.flush()

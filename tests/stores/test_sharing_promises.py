@@ -1,0 +1,281 @@
+"""What a store that misbehaves may cost, on a clock that counts it, and what is said of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager, suppress
+
+import pytest
+from support.clients import ScriptedClient, credentials, token
+from support.threads import Call, until
+
+from permata_auth import LoginHandler, MemoryTokenStore, RetryPolicy, TokenStoreError
+
+KEY = credentials().key
+TIMEOUT = 4.0
+BUDGET = 20.0
+
+
+class Store:
+    """Tokens in memory behind operations that hang, or fail, as they are told.
+
+    ``hanging`` names the operations that wait until ``heal()``, ``failing`` those that raise;
+    besides those of the protocol, "release" is the end of the lock. ``calls`` lists what began.
+    """
+
+    def __init__(self, clock) -> None:
+        self.tokens = MemoryTokenStore()
+        self.hanging: set[str] = set()
+        self.failing: set[str] = set()
+        self.calls: list[str] = []
+        self._clock = clock
+        self._healed = threading.Event()
+
+    def load(self, key):
+        self._come("load")
+        return self.tokens.load(key)
+
+    def save(self, key, token):
+        self._come("save")
+        self.tokens.save(key, token)
+
+    def discard(self, key, token):
+        self._come("discard")
+        self.tokens.discard(key, token)
+
+    @contextmanager
+    def lock(self, key):
+        self._come("lock")
+        yield
+        self._come("release")
+
+    def _come(self, operation: str) -> None:
+        self.calls.append(operation)
+        if operation in self.hanging:
+            self._clock.park(self._healed)
+        if operation in self.failing:
+            raise TokenStoreError(f"example {operation}")
+
+    def heal(self) -> None:
+        self.hanging = set()
+        self.failing = set()
+        self._healed.set()
+
+
+@pytest.fixture
+def store(clock):
+    store = Store(clock)
+    yield store
+    store.heal()
+
+
+@pytest.fixture
+def client(clock):
+    return ScriptedClient(clock=clock, retry=RetryPolicy(timeout=BUDGET))
+
+
+@pytest.fixture
+def handler(make_handler, store, client) -> LoginHandler:
+    return make_handler(
+        credentials(), client=client, store=store, background=False, store_timeout_secs=TIMEOUT
+    )
+
+
+@pytest.fixture
+def seconds_of(clock):
+    """Make a call while the clock goes on whenever all threads wait; return how long it took."""
+
+    def measure(function) -> float:
+        began = clock.now()
+        call = Call(function)
+        while not call.is_done:
+            seen = len(clock.waits) if "test-call" in clock.sleepers else None
+            with suppress(RuntimeError):  # a thread is just being started, and cannot be joined
+                clock.settle()
+                if seen == len(clock.waits) and "test-call" in clock.sleepers:
+                    clock.advance(0.05)  # nobody has anything to do before that
+            call._thread.join(0.001)
+        call.value()
+        return clock.now() - began
+
+    return measure
+
+
+def reports(caplog) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name.startswith("permata_auth.") and record.levelno >= logging.WARNING
+    ]
+
+
+# What it costs
+
+
+@pytest.mark.parametrize("operation", ["load", "save", "discard"])
+def test_a_try_in_an_outage_costs_a_tenth_of_what_the_outage_did(
+    clock, handler, store, seconds_of, operation
+):
+    handler.get_token()
+    store.hanging.add(operation)
+
+    def renew():
+        handler.invalidate()
+        handler.get_token()
+
+    first = seconds_of(renew)
+    assert TIMEOUT <= first < TIMEOUT + 1
+    clock.advance(60)
+    seen = len(store.calls)
+    second = seconds_of(renew)
+    assert len(store.calls) > seen, "it is tried again"
+    assert second <= 2 * TIMEOUT / 10 + 0.1, "by a rejection and by a login, a tenth for each"
+
+
+def test_a_call_soon_after_an_outage_began_costs_nothing(handler, store, seconds_of):
+    store.hanging.add("load")
+    assert seconds_of(handler.get_token) >= TIMEOUT
+    seen = len(store.calls)
+    assert seconds_of(handler.refresh) == 0
+    assert len(store.calls) == seen
+
+
+def test_a_stuck_lock_costs_a_tenth_at_the_next_renewal(clock, handler, store, seconds_of):
+    store.hanging.add("lock")
+    first = seconds_of(handler.get_token)
+    assert TIMEOUT < first < BUDGET, "another one's login is waited for"
+    clock.advance(60)
+    seen = store.calls.count("lock")
+    assert seconds_of(handler.refresh) <= TIMEOUT / 10 + 0.1
+    assert store.calls.count("lock") == seen + 1, "it is tried again"
+
+
+def test_a_lock_that_is_free_again_is_used_again(clock, handler, store, seconds_of, caplog):
+    store.hanging.add("lock")
+    seconds_of(handler.get_token)
+    store.heal()
+    clock.advance(60)
+    assert seconds_of(handler.refresh) == 0
+    assert store.tokens.load(KEY).value == handler.get_token()
+    assert reports(caplog)[1:] == ["Token store is back"]
+
+
+def test_the_wait_for_another_one_is_not_taken_from_the_stores_own_time(
+    clock, handler, store, seconds_of, client
+):
+    """The lock is free after ten seconds; saving then takes more than nothing, and is in time."""
+    store.hanging.add("lock")
+    call = Call(handler.get_token)
+    clock.wait_for_sleepers(2)
+    clock.advance(10)
+    store.heal()
+    call.value()
+    until(lambda: store.tokens.load(KEY))
+    assert store.tokens.load(KEY).value == client.issued[0].value
+
+
+# What is said of it
+
+
+def test_a_release_that_fails_is_reported(handler, store, caplog):
+    store.failing.add("release")
+    handler.get_token()
+    assert reports(caplog) == ["Token store failed, going on without it: example release"]
+
+
+def test_a_release_that_hangs_is_reported_and_bounded(handler, store, seconds_of, caplog):
+    store.hanging.add("release")
+    assert seconds_of(handler.get_token) <= TIMEOUT + 0.1
+    (report,) = reports(caplog)
+    assert report.startswith("Token store failed, going on without it: ")
+    assert "released" in report
+
+
+def test_a_lock_that_is_stuck_is_reported_with_the_time_that_it_cost(
+    handler, store, seconds_of, caplog
+):
+    store.hanging.add("lock")
+    waited = seconds_of(handler.get_token)
+    (report,) = reports(caplog)
+    assert report.endswith(f"the lock was not free for {waited:.1f} seconds")
+
+
+@pytest.mark.parametrize("operation", ["load", "save", "lock"])
+def test_a_failure_is_reported_once_and_its_end_too(clock, handler, store, caplog, operation):
+    store.failing.add(operation)
+    for _ in range(4):
+        handler.refresh()
+        handler.invalidate()
+        handler.get_token()
+        clock.advance(60)
+    store.heal()
+    for _ in range(4):
+        handler.invalidate()
+        handler.get_token()
+        clock.advance(60)
+    assert reports(caplog) == [
+        f"Token store failed, going on without it: example {operation}",
+        "Token store is back",
+    ]
+
+
+def test_an_outage_of_one_operation_is_not_over_because_another_one_works(
+    clock, handler, store, caplog
+):
+    store.failing.add("save")
+    for _ in range(4):
+        handler.invalidate()
+        handler.get_token()
+        clock.advance(60)
+    assert reports(caplog) == ["Token store failed, going on without it: example save"]
+
+
+def test_a_foreign_error_of_a_store_is_reported_by_its_class_alone(
+    make_handler, clock, client, caplog
+):
+    class Odd(Store):
+        def load(self, key):
+            raise ValueError("example-foreign")
+
+    make_handler(credentials(), client=client, store=Odd(clock), background=False).get_token()
+    assert reports(caplog) == ["Token store failed, going on without it: ValueError"]
+
+
+# Which token is taken
+
+
+def test_a_token_that_another_one_stored_meanwhile_is_taken_at_the_lock(
+    clock, handler, store, client
+):
+    """It was not there at the first look; the lock came, and so had the token."""
+    stored = token()
+
+    @contextmanager
+    def lock(key):
+        store.tokens.save(KEY, stored)
+        yield
+
+    store.lock = lock
+    assert handler.get_token() == stored.value
+    assert client.calls == []
+
+
+def test_a_forced_refresh_does_not_take_a_token_at_the_lock_either(clock, handler, store, client):
+    @contextmanager
+    def lock(key):
+        store.tokens.save(KEY, token())
+        yield
+
+    store.lock = lock
+    assert handler.refresh() is client.issued[0]
+
+
+@pytest.mark.parametrize("older_by", [0.5, 60.0])
+def test_the_stores_token_is_taken_only_if_it_is_newer(clock, handler, store, client, older_by):
+    older = token()
+    clock.advance(older_by)
+    handler.get_token()
+    store.tokens.save(KEY, older)
+    handler.invalidate()
+    assert handler.get_token() == client.issued[1].value
