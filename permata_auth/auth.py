@@ -92,10 +92,11 @@ class PermataAuth(AuthBase):
 
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
-        request.headers = CaseInsensitiveDict(request.headers)  # sent before, and redirected then
         token = _bearer(request)
-        if token is None:  # after a redirect to another origin, or out of a cache
+        # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
+        if token is None or self._on_response not in request.hooks["response"]:
             return response
+        request.headers = CaseInsensitiveDict(request.headers)  # it may have been redirected before
         if self._is_token_rejected(response):
             response = self._send_again(response, token, **how_sent)
         if response.is_redirect:
@@ -112,15 +113,15 @@ class PermataAuth(AuthBase):
     def _send_again(
         self, response: requests.Response, token: str, **how_sent: Any
     ) -> requests.Response:
-        adapter = getattr(response, "connection", None)
-        if adapter is None:  # a cache's response: nothing was sent, nothing rejects this token
-            return response
         response.close()
         again = response.request.copy()
+        hooks = [hook for hook in again.hooks["response"] if hook != self._on_response]
+        again.hooks = {**again.hooks, "response": hooks}
         # The token that this request carried: by now another one may be cached.
         self._handler.invalidate(token)
         again.headers.update(self._sign(again))
-        second: requests.Response = adapter.send(again, **how_sent)
+        arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
+        second: requests.Response = response.connection.send(again, **arguments)
         second.history.append(response)
         return second
 
@@ -136,6 +137,10 @@ class PermataAuth(AuthBase):
         for name in self._signed_names:
             kept.pop(name, None)
         return kept
+
+
+#: What an adapter takes; a session may tell its hooks more.
+_SENDING = ("stream", "timeout", "verify", "cert", "proxies")
 
 
 class _RedirectedHeaders(CaseInsensitiveDict[Any]):

@@ -75,7 +75,7 @@ class _BoundedPool:
 class _BoundedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_BoundedReads(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_BoundedReads(self.fp, sock))
 
     def begin(self) -> None:
         super().begin()
@@ -86,19 +86,19 @@ class _BoundedResponse(http.client.HTTPResponse):
 
 
 class _BoundedReads(io.RawIOBase):
-    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:
-        self._raw = raw
+    def __init__(self, stream: io.BufferedIOBase, sock: Any) -> None:
+        self._stream = stream
         self._sock = sock
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
+    def readinto(self, buffer: Any) -> int:
         _shorten_wait(self._sock)
-        return self._raw.readinto(buffer)
+        return self._stream.readinto1(buffer)  # waits once at most
 
     def close(self) -> None:
-        self._raw.close()
+        self._stream.close()
         super().close()
 
 

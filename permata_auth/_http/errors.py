@@ -269,8 +269,8 @@ def _invalid(failure: _Failure) -> PermataAuthError | None:
         return None
     return ConfigurationError(
         f"requests cannot send to the server {failure.route.server} "
-        f"({type(failure.raised).__name__}); correct {failure.route.setting}, a header or the proxy's URL ({_PROXY_SETTINGS}; "
-        "SOCKS needs requests[socks])"
+        f"({type(failure.raised).__name__}); correct {failure.route.setting}, a header or the "
+        f"proxy's URL ({_PROXY_SETTINGS}; SOCKS needs requests[socks])"
     )
 
 

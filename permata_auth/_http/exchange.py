@@ -145,10 +145,9 @@ def _hide_from_session(response: requests.Response, **_how_sent: Any) -> None:
     """Take away what the session would act on: it keeps cookies and looks at redirects."""
     response.headers.pop("Location", None)
     message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
-    if message is not None:
-        # A load balancer's cookie would bind every later attempt to a node that is dead.
+    # A load balancer's cookie would bind every later attempt to a node that is dead.
+    if message is not None and "Set-Cookie" in message:
         del message["Set-Cookie"]
-        del message["Set-Cookie2"]
 
 
 def _read_reply(response: requests.Response) -> Reply:
