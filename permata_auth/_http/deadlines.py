@@ -11,6 +11,7 @@ import http.client
 import io
 import math
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -111,7 +112,11 @@ class _BoundedConnection:
     def send(self, data: Any) -> None:
         if self.sock is not None:
             _shorten_wait(self.sock)
-        super().send(data)  # type: ignore[misc]
+        try:
+            super().send(data)  # type: ignore[misc]
+        except ssl.SSLError:
+            self.sock.recv(1)  # raises the alert that says why: no client certificate, say
+            raise
 
     def _new_conn(self) -> Any:
         """Connect to one of the host's addresses, all tries together within the connect timeout."""

@@ -100,8 +100,8 @@ class _Failure:
 
     @property
     def tls_reasons(self) -> str:
-        found = [cause.reason for cause in self.causes if isinstance(cause, ssl.SSLError)]
-        return " ".join(str(reason) for reason in found if reason)
+        found = [cause for cause in self.causes if isinstance(cause, ssl.SSLError)]
+        return " ".join(str(each.reason or each.strerror) for each in found).replace(" ", "_")
 
     @property
     def is_of_proxy(self) -> bool:
@@ -304,8 +304,8 @@ def _unreachable(failure: _Failure) -> PermataAuthError:
     return TransportError(f"{_no_response(failure)}; {advice}")
 
 
-#: The first bytes of a TLS alert, as the text of a BadStatusLine shows them.
-_TLS_ALERT = r"\x15\x03"
+#: The first bytes of a TLS alert.
+_TLS_ALERT = "\x15\x03"
 
 _RULES: tuple[_Rule, ...] = (
     _ours,
@@ -373,7 +373,7 @@ def _said(cause: BaseException) -> str:
     if isinstance(cause, http.client.RemoteDisconnected):
         reason = "the other side closed the connection"
     elif isinstance(cause, ssl.SSLError):
-        reason = cause.reason
+        reason = cause.reason or cause.strerror
     elif isinstance(cause, OSError):
         reason = cause.strerror
     name = type(cause).__name__
