@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -96,13 +95,14 @@ class PermataAuth(AuthBase):
         # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
-        request.headers = CaseInsensitiveDict(request.headers)  # it may have been redirected before
+        vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
         if self._is_token_rejected(response):
             response = self._send_again(response, token, **how_sent)
         if response.is_redirect:
-            # requests makes what follows from a copy of the request that it sent at first.
-            following = self._following_headers(request, response)
-            request.headers = _RedirectedHeaders(request.headers, following)
+            # requests makes what follows from copies of the request that it sent at first. That
+            # request itself stays as it is: a caller who does not follow may send it again.
+            following = self._following(request, response)
+            request.copy = following.copy  # type: ignore[method-assign]
         return response
 
     def _is_token_rejected(self, response: requests.Response) -> bool:
@@ -114,9 +114,8 @@ class PermataAuth(AuthBase):
         self, response: requests.Response, token: str, **how_sent: Any
     ) -> requests.Response:
         response.close()
-        again = response.request.copy()
-        hooks = [hook for hook in again.hooks["response"] if hook != self._on_response]
-        again.hooks = {**again.hooks, "response": hooks}
+        again = _copy(response.request)
+        self._leave(again)
         # The token that this request carried: by now another one may be cached.
         self._handler.invalidate(token)
         again.headers.update(self._sign(again))
@@ -125,38 +124,29 @@ class PermataAuth(AuthBase):
         second.history.append(response)
         return second
 
-    def _following_headers(
+    def _following(
         self, request: requests.PreparedRequest, response: requests.Response
-    ) -> CaseInsensitiveDict[Any]:
-        """Return the headers for the request that a redirect leads to, authorised aright."""
-        following = requests.Session().resolve_redirects(response, request, yield_requests=True)
-        target = cast("requests.PreparedRequest", next(following))
+    ) -> requests.PreparedRequest:
+        """Return the request that a redirect leads to, as far as it is authorised here."""
+        redirects = requests.Session().resolve_redirects(response, request, yield_requests=True)
+        target = cast("requests.PreparedRequest", next(redirects))
+        following = _copy(request)
         if _origin(target.url) == _origin(request.url):
-            return _AuthorisedHeaders({**request.headers, **self._sign(target)})
-        kept = CaseInsensitiveDict(request.headers)
+            following.headers.update(self._sign(target))
+            following.headers = _AuthorisedHeaders(following.headers)
+            return following
         for name in self._signed_names:
-            kept.pop(name, None)
-        return kept
+            following.headers.pop(name, None)
+        self._leave(following)  # else a 401 from over there would be answered with a token
+        return following
+
+    def _leave(self, request: requests.PreparedRequest) -> None:
+        hooks = [hook for hook in request.hooks["response"] if hook != self._on_response]
+        request.hooks = {**request.hooks, "response": hooks}
 
 
 #: What an adapter takes; a session may tell its hooks more.
 _SENDING = ("stream", "timeout", "verify", "cert", "proxies")
-
-
-class _RedirectedHeaders(CaseInsensitiveDict[Any]):
-    """The headers of a request that was redirected: a copy of them is for what follows it.
-
-    Copies are the one thing that requests takes from here, and it may take several. To change the
-    request itself would leave it without its headers where a caller does not follow the redirect
-    and sends it again.
-    """
-
-    def __init__(self, headers: Mapping[str, Any], following: CaseInsensitiveDict[Any]) -> None:
-        super().__init__(headers)
-        self._following = following
-
-    def copy(self) -> CaseInsensitiveDict[Any]:
-        return self._following.copy()
 
 
 class _AuthorisedHeaders(CaseInsensitiveDict[Any]):
@@ -168,6 +158,12 @@ class _AuthorisedHeaders(CaseInsensitiveDict[Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name.lower() != "authorization" or name not in self:
             super().__setitem__(name, value)
+
+
+def _copy(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    twin = request.copy()
+    twin.headers = CaseInsensitiveDict(request.headers)
+    return twin
 
 
 def _bearer(request: requests.PreparedRequest) -> str | None:

@@ -800,7 +800,7 @@ SHAPES = {
 }
 
 
-def refused(status, body):
+def error_of(status, body):
     text = json.dumps(body).encode()
     if status >= 300:
         return credentials().read_refusal(status, text)
@@ -823,7 +823,7 @@ def refused(status, body):
     ],
 )
 def test_the_reason_is_quoted_and_decides_in_every_shape(shape, status, code, words, expected):
-    error = refused(status, shape(code, words))
+    error = error_of(status, shape(code, words))
     assert type(error) is expected
     assert (error.error, error.error_description) == (code, words)
     assert f"{code}, {words}" in str(error)
@@ -832,7 +832,7 @@ def test_the_reason_is_quoted_and_decides_in_every_shape(shape, status, code, wo
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_temporary_status_stays_temporary_and_quotes_the_reason(shape, status):
-    error = refused(status, shape("invalid_client", "overloaded"))
+    error = error_of(status, shape("invalid_client", "overloaded"))
     assert type(error) is TokenEndpointUnavailableError
     assert f"HTTP {status}, invalid_client, overloaded" in str(error)
 
@@ -840,7 +840,7 @@ def test_a_temporary_status_stays_temporary_and_quotes_the_reason(shape, status)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 @pytest.mark.parametrize("status", [200, 403])
 def test_a_reason_that_means_nothing_to_us_is_quoted_all_the_same(shape, status):
-    error = refused(status, shape("77", "Kuota habis"))
+    error = error_of(status, shape("77", "Kuota habis"))
     assert type(error) is (InvalidTokenResponseError if status == 200 else TokenEndpointError)
     assert "77, Kuota habis" in str(error)
 
@@ -850,7 +850,7 @@ def test_a_reason_that_means_nothing_to_us_is_quoted_all_the_same(shape, status)
 def test_a_reason_that_echoes_secrets_is_redacted_in_every_shape(shape, status, secrets):
     scheme = credentials()
     words = f"{scheme.client_secret} {scheme.static_key} {scheme.api_key} {scheme.client_id}"
-    error = refused(status, shape("7", words))
+    error = error_of(status, shape("7", words))
     assert not secrets.found_in(str(error), repr(vars(error)))
     assert "[redacted] [redacted] [redacted] [redacted]" in str(error)
 

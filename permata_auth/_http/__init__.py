@@ -4,6 +4,8 @@
 mend it, ``sessions`` holds what each process sends through, ``deadlines`` bounds urllib3.
 """
 
+from __future__ import annotations
+
 from .errors import host_and_port
 from .exchange import MAX_REPLY_BYTES, Reply, connect_and_read, exchange, http_date
 from .sessions import Connection, Connections, new_session
