@@ -219,5 +219,8 @@ def _completed(
     error.status_code = reply.status_code
     error.retry_after = reply.retry_after
     asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"
-    error.args = (f"{host_and_port(request.url)}: {error}{asked}",)
+    where = f"{host_and_port(request.url)}"
+    if reply.status_code < 300:
+        where += f" (HTTP {reply.status_code})"
+    error.args = (f"{where}: {error}{asked}",)
     return error

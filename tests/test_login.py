@@ -383,7 +383,7 @@ def test_an_error_names_the_endpoint_and_the_seconds_that_the_bank_asks_for(bank
     assert str(error).endswith("; Retry-After: 60 s")
     assert error.retry_after == copy.copy(error).retry_after == 60
     bank.fail_next(1, "html")
-    assert str(failure(client)).startswith(f"{endpoint}: the token response is no JSON object")
+    assert str(failure(client)).startswith(f"{endpoint} (HTTP 200): the token response is no JSON")
 
 
 @pytest.mark.parametrize(

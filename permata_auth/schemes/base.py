@@ -108,7 +108,9 @@ def grant(
     """Read a token response whose fields have these names."""
     payload = json_object(body)
     if payload is None:
-        raise InvalidTokenResponseError("the token response is no JSON object; check the token URL")
+        raise InvalidTokenResponseError(
+            "the token response is no JSON object; check the token URL (PERMATA_TOKEN_URL)"
+        )
     value = payload.get(token)
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise _no_token(token, _reason(payload, secrets), hints)
@@ -125,8 +127,8 @@ def _no_token(token: str, reason: Reason, hints: Iterable[Hint]) -> TokenEndpoin
     by_words = _by_words(reason, hints)
     if by_words is not None:
         return _error(by_words, None, reason)
-    unusable = (InvalidTokenResponseError, f"no usable {token} in it: check the token URL")
-    return _error(unusable, None, reason)
+    advice = f"its response has no usable {token}: check the token URL (PERMATA_TOKEN_URL)"
+    return _error((InvalidTokenResponseError, advice), None, reason)
 
 
 def _lifetime(expires_in: object) -> float | None:
@@ -173,7 +175,10 @@ _ERRORS: dict[str, _Kind] = {
 _UNAVAILABLE: _Kind = _ERRORS["temporarily_unavailable"]
 _REDIRECT: _Kind = (
     TokenEndpointError,
-    "check the token URL: a redirect would carry the credentials elsewhere and is refused",
+    (
+        "check the token URL (PERMATA_TOKEN_URL): "
+        "a redirect would carry the credentials elsewhere and is refused"
+    ),
 )
 _OTHER: _Kind = (
     TokenEndpointError,
