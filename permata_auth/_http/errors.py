@@ -209,7 +209,8 @@ def _certificate(failure: _Failure) -> PermataAuthError | None:
     for cause in failure.causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return CertificateError(
-                f"the certificate of {failure.peer} was refused ({cause.verify_message}); "
+                f"no response from {failure.peer}: its certificate was refused "
+                f"({cause.verify_message}); "
                 "check the URL, the CA bundle and this machine's clock "
                 f"({failure.route.setting}; {_BUNDLE_SETTINGS})"
             )
