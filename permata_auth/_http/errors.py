@@ -20,6 +20,7 @@ import requests
 import urllib3
 from requests.utils import select_proxy
 from urllib3.exceptions import InvalidHeader, LocationParseError
+from urllib3.util import ssl_match_hostname
 
 from ..exceptions import (
     CertificateError,
@@ -207,10 +208,12 @@ def _too_late(failure: _Failure) -> PermataAuthError | None:
 
 def _certificate(failure: _Failure) -> PermataAuthError | None:
     for cause in failure.causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # urllib3 1 compares the host's name by itself, and has an error of its own for that.
+        if isinstance(cause, ssl.SSLCertVerificationError | ssl_match_hostname.CertificateError):
+            reason = getattr(cause, "verify_message", "it is for another host")
             return CertificateError(
                 f"no response from {failure.peer}: its certificate was refused "
-                f"({cause.verify_message}); "
+                f"({reason}); "
                 "check the URL, the CA bundle and this machine's clock "
                 f"({failure.route.setting}; {_BUNDLE_SETTINGS})"
             )
@@ -388,5 +391,6 @@ def _causes(failure: BaseException) -> Iterator[BaseException]:
     while isinstance(at, BaseException) and at not in seen:
         seen.append(at)
         yield at
-        inner = [getattr(at, "reason", None), *at.args, at.__cause__, at.__context__]
+        context = None if at.__suppress_context__ else at.__context__
+        inner = [getattr(at, "reason", None), *at.args, at.__cause__, context]
         at = next((i for i in inner if isinstance(i, BaseException) and i not in seen), None)
