@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
 
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
@@ -53,14 +54,18 @@ class PermataAuth(AuthBase):
 
     Signs the bytes that are sent, when the request is prepared: a prepared request that waits for
     minutes is too old for the bank. Files opened in binary mode are read into memory; a generator
-    or another stream is a SignatureError. ``canonicalizer`` overrides that of the credentials.
+    or another stream is a SignatureError.
 
     If the bank rejects the token, that token is dropped, and the request is sent once more with a
     new one; every other refusal is the caller's. To tell them apart the body of a 401 or 403 is
     read, also with ``stream=True``. A redirect within the origin is signed anew; one to another
-    origin carries nothing that was added here.
+    origin carries nothing that was added here. The prepared request itself stays as it is.
 
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
+
+    Args:
+        handler: Where tokens come from; its credentials sign.
+        canonicalizer: What of a body is signed, in place of the credentials' own choice.
     """
 
     def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
@@ -71,8 +76,8 @@ class PermataAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         _settle_body(request)
         request.headers.update(self._sign(request))
-        if self._on_answer not in request.hooks["response"]:  # prepared a second time
-            request.hooks["response"].append(self._on_answer)
+        if self._on_response not in request.hooks["response"]:  # prepared a second time
+            request.hooks["response"].append(self._on_response)
         return request
 
     def _sign(self, request: requests.PreparedRequest) -> dict[str, str]:
@@ -84,45 +89,86 @@ class PermataAuth(AuthBase):
             canonicalizer=self._canonicalizer,
         )
 
-    def _on_answer(self, answer: requests.Response, **how_sent: Any) -> requests.Response:
-        request = answer.request
-        if self._is_token_rejected(answer):
-            answer = self._send_again(answer, **how_sent)
-        if answer.is_redirect:
-            # requests makes what follows from a copy of the request that it sent at first.
-            self._ready_for_redirect(request, answer)
-        return answer
+    def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
+        request = response.request
+        token = _bearer(request)
+        # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
+        if token is None or self._on_response not in request.hooks["response"]:
+            return response
+        vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
+        if self._is_token_rejected(response):
+            response = self._send_again(response, token, **how_sent)
+        if response.is_redirect:
+            # requests makes what follows from copies of the request that it sent at first. That
+            # request itself stays as it is: a caller who does not follow may send it again.
+            following = self._following(request, response)
+            request.copy = following.copy  # type: ignore[method-assign]
+        return response
 
-    def _is_token_rejected(self, answer: requests.Response) -> bool:
-        if answer.status_code not in (401, 403):
+    def _is_token_rejected(self, response: requests.Response) -> bool:
+        if response.status_code not in (401, 403):
             return False
-        return self._handler.credentials.is_token_rejected(answer.status_code, answer.content)
+        return self._handler.credentials.is_token_rejected(response.status_code, response.content)
 
-    def _send_again(self, answer: requests.Response, **how_sent: Any) -> requests.Response:
-        rejected = answer.request
-        answer.close()
-        again = rejected.copy()
+    def _send_again(
+        self, response: requests.Response, token: str, **how_sent: Any
+    ) -> requests.Response:
+        response.close()
+        again = _copy(response.request)
+        self._leave(again)
         # The token that this request carried: by now another one may be cached.
-        self._handler.invalidate(str(rejected.headers["Authorization"]).partition(" ")[2])
+        self._handler.invalidate(token)
         again.headers.update(self._sign(again))
-        second = answer.connection.send(again, **how_sent)
-        second.history.append(answer)
+        arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
+        second: requests.Response = response.connection.send(again, **arguments)
+        second.history.append(response)
         return second
 
-    def _ready_for_redirect(
-        self, request: requests.PreparedRequest, answer: requests.Response
-    ) -> None:
-        """Change ``request`` so that what requests copies for the redirect is authorised aright."""
-        following = requests.Session().resolve_redirects(answer, request, yield_requests=True)
-        target = cast("requests.PreparedRequest", next(following))
+    def _following(
+        self, request: requests.PreparedRequest, response: requests.Response
+    ) -> requests.PreparedRequest:
+        """Return the request that a redirect leads to, as far as it is authorised here."""
+        redirects = requests.Session().resolve_redirects(response, request, yield_requests=True)
+        target = cast("requests.PreparedRequest", next(redirects))
+        following = _copy(request)
         if _origin(target.url) == _origin(request.url):
-            request.headers.update(self._sign(target))
-            return
+            following.headers.update(self._sign(target))
+            following.headers = _AuthorisedHeaders(following.headers)
+            return following
         for name in self._signed_names:
-            request.headers.pop(name, None)
-        # Else a 401 from over there would be answered with a token.
-        hooks = [hook for hook in request.hooks["response"] if hook != self._on_answer]
+            following.headers.pop(name, None)
+        self._leave(following)  # else a 401 from over there would be answered with a token
+        return following
+
+    def _leave(self, request: requests.PreparedRequest) -> None:
+        hooks = [hook for hook in request.hooks["response"] if hook != self._on_response]
         request.hooks = {**request.hooks, "response": hooks}
+
+
+#: What an adapter takes; a session may tell its hooks more.
+_SENDING = ("stream", "timeout", "verify", "cert", "proxies")
+
+
+class _AuthorisedHeaders(CaseInsensitiveDict[Any]):
+    """Headers that keep their Authorization: requests puts that of a ``.netrc`` in its place."""
+
+    def copy(self) -> CaseInsensitiveDict[Any]:
+        return _AuthorisedHeaders(self)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name.lower() != "authorization" or name not in self:
+            super().__setitem__(name, value)
+
+
+def _copy(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    twin = request.copy()
+    twin.headers = CaseInsensitiveDict(request.headers)
+    return twin
+
+
+def _bearer(request: requests.PreparedRequest) -> str | None:
+    kind, _, token = str(request.headers.get("Authorization", "")).partition(" ")
+    return token if kind == "Bearer" else None
 
 
 def _refuse_insecure(handler: LoginHandler, url: str) -> None:
@@ -142,7 +188,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _settle_body(request: requests.PreparedRequest) -> None:
     """Turn the body into the bytes that are both signed and sent, as often as need be."""
     request.body = _as_bytes(request.body) or None
-    request._body_position = None  # no file to rewind any more
+    request._body_position = None  # type: ignore[attr-defined]  # no file to rewind any more
     request.headers.pop("Transfer-Encoding", None)
     request.prepare_content_length(request.body)
 

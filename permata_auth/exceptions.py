@@ -4,10 +4,10 @@
 
     PermataAuthError
     ├── ConfigurationError (ValueError)        a setting is missing or wrong
-    ├── TransportError                         no HTTP answer arrived
+    ├── TransportError                         no HTTP response arrived
     │   ├── RequestTimeoutError (TimeoutError)
     │   └── CertificateError                   the server's TLS certificate was refused
-    ├── TokenEndpointError                     the token endpoint answered, but with no token
+    ├── TokenEndpointError                     the token endpoint responded, but with no token
     │   ├── InvalidRequestError                RFC 6749 section 5.2 ``invalid_request``
     │   ├── InvalidClientError                 ``invalid_client``: the credentials were refused
     │   ├── InvalidGrantError                  ``invalid_grant``
@@ -22,8 +22,9 @@
     ├── WebhookPayloadError                    a webhook's body is not what it must be
     └── TokenStoreError                        a shared token store failed
 
-``retryable`` says whether the same call may succeed later with nothing changed. No error holds a
-request, a response, a token or a secret; all of them survive :mod:`pickle` and :mod:`copy`.
+``retryable`` says whether the same call may succeed later with nothing changed, ``retry_after``
+after how many seconds at the earliest, where that is known. No error holds a request, a response,
+a token or a secret; all of them survive :mod:`pickle` and :mod:`copy`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ class ConfigurationError(PermataAuthError, ValueError):
 
 
 class TransportError(PermataAuthError):
-    """No HTTP answer arrived (name, connection, TLS or protocol); wait, or check the network."""
+    """No HTTP response arrived; the message says who can help, and ``retryable`` if waiting does.
+
+    The step is named by the message: the name's look-up, connecting, TLS, a proxy, the protocol.
+    """
 
     retryable = True
 
@@ -60,7 +64,7 @@ class TransportError(PermataAuthError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """No answer arrived in the time allowed; wait, or allow more time."""
+    """No response arrived in the time allowed; wait, or allow more time."""
 
 
 class CertificateError(TransportError):
@@ -70,10 +74,10 @@ class CertificateError(TransportError):
 
 
 class TokenEndpointError(PermataAuthError):
-    """The token endpoint answered without a token; the message says who can change that.
+    """The token endpoint responded without a token; the message says who can change that.
 
     ``error`` and ``error_description`` are the bank's own words, shortened and with every
-    credential removed. ``retry_after`` is in seconds.
+    credential removed.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class TokenEndpointUnavailableError(TokenEndpointError):
 
 
 class InvalidTokenResponseError(TokenEndpointError):
-    """The bank answered 2xx with no usable token; the bank, or whoever set the URL, corrects it."""
+    """A 2xx response with no usable token; the bank corrects it, or the operator the token URL."""
 
 
 class CallbackStatusError(PermataAuthError):
@@ -154,7 +158,7 @@ class SignatureError(PermataAuthError):
 class WebhookPayloadError(PermataAuthError):
     """A webhook's body is not acceptable; its sender corrects it.
 
-    ``status_code`` is the HTTP status to answer with.
+    ``status_code`` is the HTTP status to respond with.
     """
 
     def __init__(self, message: str, *, status_code: int = 400) -> None:

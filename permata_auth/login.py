@@ -7,7 +7,7 @@ import requests
 import tenacity
 
 from . import _clock
-from ._http import Connections, Reply, connect_and_read, exchange
+from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
 from ._settings import Unpicklable, duration, require_members, seconds
@@ -15,9 +15,10 @@ from .exceptions import (
     ConfigurationError,
     InvalidTokenResponseError,
     PermataAuthError,
+    TokenEndpointError,
     TransportError,
 )
-from .schemes.base import Scheme, TokenGrant
+from .schemes.base import Scheme, TokenGrant, TokenRequest
 from .tokens import AccessToken
 
 logger = Log(__name__)
@@ -97,9 +98,17 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 class LoginClient(Unpicklable):
     """Log in with client credentials (RFC 6749 section 4.4). Thread-safe; caches nothing.
 
-    ``timeout`` is (connect, read) in seconds, for each attempt. ``session`` brings the caller's
-    own proxies, CA bundle or adapters, and is not closed here; proxies and CA bundle from the
-    environment work without one. A forked child uses connections of its own.
+    A forked child uses connections of its own.
+
+    Args:
+        credentials: The scheme to log in by, with its secrets.
+        retry: How often and how long to try.
+        timeout: Connecting, and waiting for one byte of the response, in seconds, for each
+            attempt. One number counts for both. A connection takes two or three round trips,
+            the bank's own work takes longer.
+        session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
+            here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
+            take no part. Proxies and CA bundle from the environment work without one.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -151,7 +160,7 @@ class LoginClient(Unpicklable):
         try:
             return retrying(self._attempt, connection.session, until)
         except PermataAuthError as error:
-            # Without the frames below this one, whose locals hold the request and the answer.
+            # Without the frames below this one, whose locals hold the request and the response.
             raise error.with_traceback(None) from None
 
     def close(self) -> None:
@@ -169,28 +178,33 @@ class LoginClient(Unpicklable):
             body=request.body,
             timeout=self._timeout,
             deadline=until,
+            setting="PERMATA_TOKEN_URL",
         )
+        try:
+            return self._read(reply, asked_at)
+        except TokenEndpointError as error:
+            raise _completed(error, request, reply) from None
+
+    def _read(self, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
-            refused = self._scheme.read_refusal(reply.status_code, reply.body)
-            refused.retry_after = reply.retry_after
-            raise refused
-        grant = self._read_grant(reply)
+            raise self._scheme.read_refusal(reply.status_code, reply.body)
+        if not reply.is_complete:
+            raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
+        grant = self._scheme.read_grant(reply.body)
+        lifetime = self._lifetime(grant)
+        took = _clock.now() - asked_at
+        if lifetime <= took:
+            raise InvalidTokenResponseError(
+                f"the token has expired already: it lives for {lifetime:.3g} s, and the login took "
+                f"{took:.3g} s; ask the bank for a longer life"
+            )
         return AccessToken(
             value=grant.value,
             issued_at=_clock.at(asked_at),
-            expires_at=_clock.at(asked_at + self._lifetime(grant)),
+            expires_at=_clock.at(asked_at + lifetime),
             token_type=grant.token_type,
             scope=grant.scope,
         )
-
-    def _read_grant(self, reply: Reply) -> TokenGrant:
-        try:
-            if not reply.is_complete:
-                raise InvalidTokenResponseError("the token endpoint's answer is over 1 MiB")
-            return self._scheme.read_grant(reply.body)
-        except InvalidTokenResponseError as error:
-            error.status_code = reply.status_code
-            raise
 
     def _lifetime(self, grant: TokenGrant) -> float:
         if grant.lifetime is not None:
@@ -202,3 +216,17 @@ class LoginClient(Unpicklable):
                 self._scheme.default_lifetime,
             )
         return self._scheme.default_lifetime
+
+
+def _completed(
+    error: TokenEndpointError, request: TokenRequest, reply: Reply
+) -> TokenEndpointError:
+    """Add what a scheme cannot know: where the response came from, and when to ask again."""
+    error.status_code = reply.status_code
+    error.retry_after = reply.retry_after
+    asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"
+    where = f"{host_and_port(request.url)}"
+    if reply.status_code < 300:
+        where += f" (HTTP {reply.status_code})"
+    error.args = (f"{where}: {error}{asked}",)
+    return error

@@ -380,3 +380,57 @@ def test_the_bank_accepts_any_bytes(make_bank, make_handler, canonicalizer):
             assert (reply.status_code, reply.json()["bytes"]) == (200, len(body))
 
         check()
+
+
+# What is not ours
+
+
+@pytest.mark.parametrize("status", [301, 307])
+def test_netrc_takes_no_bearers_place_at_a_redirect(
+    session, bank, url, monkeypatch, tmp_path, status
+):
+    file = tmp_path / "netrc"
+    file.write_text("default login example-netrc-user password example-netrc-word\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    session.trust_env = True
+    for place in ("/apiservice/one", "/apiservice/two"):
+        bank.fail_next(1, "redirect", location=place, status=status, on="calls")
+    assert session.post(url, json={}).status_code == 200
+    sent = [call.headers["Authorization"] for call in calls_of(bank)]
+    assert len(sent) == 3
+    assert all(each.startswith("Bearer ") for each in sent)
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "within"])
+def test_a_prepared_request_stays_as_it_is_whatever_redirect_it_meets(
+    session, bank, make_bank, url, handler, where
+):
+    target = make_bank().url + PATH if where == "elsewhere" else "/apiservice/there"
+    prepared = session.prepare_request(requests.Request("POST", url, json={"a": 1}))
+    headers, hooks = dict(prepared.headers), list(prepared.hooks["response"])
+    for follow in (False, True):
+        bank.fail_next(1, "redirect", location=target, status=307, on="calls")
+        session.send(prepared, allow_redirects=follow)
+        assert dict(prepared.headers) == headers
+        assert prepared.hooks["response"] == hooks
+    assert session.send(prepared).status_code == 200
+    bank.revoke(handler.get_token())
+    second = session.send(prepared)  # its hook is still there, too
+    assert [past.status_code for past in second.history] == [403]
+
+
+def test_a_rejection_out_of_a_cache_is_the_callers(bank, handler, url):
+    requests_cache = pytest.importorskip("requests_cache")
+    bank.fail_next(2, "json", body=REJECTED, status=403, on="calls")
+    options = {"backend": "memory", "allowable_codes": (200, 403)}
+    with requests_cache.CachedSession(**options) as cached:
+        cached.trust_env = False
+        cached.auth = PermataAuth(handler)
+        replies = [cached.get(url) for _ in range(3)]
+        assert [reply.status_code for reply in replies] == [403, 403, 403]
+        assert (len(calls_of(bank)), bank.logins) == (2, 2)
+        cached.cache.clear()
+        assert cached.get(url).status_code == 200

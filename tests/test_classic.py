@@ -530,6 +530,17 @@ def grant(**fields):
         ("0900", 900),
         (899.5, 899.5),
         (0.001, 0.001),
+        ("+900", 900),
+        ("9e2", 900),
+        ("3.6E3", 3600),
+        ("900.0", 900),
+        ("900.", 900),
+        ("899.5", 899.5),
+        (" 900\n", 900),
+        ("٩٠٠", 900),
+        ("９００", 900),
+        ("9" * 401, 315576000),
+        ("1e999", 315576000),
         (None, None),
         (1e300, 315576000),
         (float("inf"), 315576000),
@@ -566,15 +577,18 @@ def test_an_answer_may_leave_the_lifetime_out():
         "",
         "abc",
         "-1",
-        "+900",
-        "9e2",
-        "900.0",
-        "900 ",
-        " 900",
-        "٩٠٠",
-        "9" * 401,
+        "0.0",
+        "0e5",
         "0x384",
         "9_00",
+        "3,600",
+        "3600 s",
+        "²",
+        "nan",
+        "Infinity",
+        "9e-1",
+        ". 5",
+        b"900".hex() + "z",
     ],
     ids=lambda value: repr(value)[:20],
 )
@@ -779,3 +793,129 @@ def test_a_call_is_signed_over_its_canonical_bytes(body, canonicalizer):
 def test_a_canonicalizer_that_does_not_exist_signs_nothing():
     with pytest.raises(ConfigurationError, match="canonicalizer must be one of"):
         credentials().sign("example-token", "POST", "https://x", b"", canonicalizer="sorted")
+
+
+# The bank's reason, in any shape.
+
+SHAPES = {
+    "RFC 6749": lambda code, words: {"error": code, "error_description": words},
+    "the bank's": lambda code, words: {"ErrorCode": code, "ErrorDescription": words},
+    "status": lambda code, words: {"StatusCode": code, "StatusDesc": words},
+    "SNAP": lambda code, words: {"responseCode": code, "responseMessage": words},
+    "another case": lambda code, words: {"ERROR_CODE": code, "error-Description": words},
+    "an object": lambda code, words: {"error": {"code": code, "message": words}},
+    "a list": lambda code, words: {"errors": [{"code": code, "message": words}]},
+    "deeper": lambda code, words: {"XRs": {"MsgRsHdr": {"StatusCode": code, "StatusDesc": words}}},
+    "a gateway's": lambda code, words: {
+        "fault": {"faultstring": words, "detail": {"errorcode": code}}
+    },
+    "numbers beside it": lambda code, words: {
+        "timestamp": 1700000000,
+        "code": code,
+        "title": words,
+    },
+}
+
+
+def error_of(status, body):
+    text = json.dumps(body).encode()
+    if status >= 300:
+        return credentials().read_refusal(status, text)
+    with pytest.raises(TokenEndpointError) as caught:
+        credentials().read_grant(text)
+    return caught.value
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404])
+@pytest.mark.parametrize(
+    ("code", "words", "expected"),
+    [
+        ("invalid_client", "no such client", InvalidClientError),
+        ("INVALID_SCOPE", "no such scope", InvalidScopeError),
+        ("40", "Invalid Timestamp Value", ClockError),
+        ("4017300", "Unauthorized. unauthorized_client", UnauthorizedClientError),
+        ("E7", "Invalid API Key", InvalidClientError),
+        ("temporarily_unavailable", "later", TokenEndpointUnavailableError),
+    ],
+)
+def test_the_reason_is_quoted_and_decides_in_every_shape(shape, status, code, words, expected):
+    error = error_of(status, shape(code, words))
+    assert type(error) is expected
+    assert (error.error, error.error_description) == (code, words)
+    assert f"{code}, {words}" in str(error)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_temporary_status_stays_temporary_and_quotes_the_reason(shape, status):
+    error = error_of(status, shape("invalid_client", "overloaded"))
+    assert type(error) is TokenEndpointUnavailableError
+    assert f"HTTP {status}, invalid_client, overloaded" in str(error)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_reason_that_means_nothing_to_us_is_quoted_all_the_same(shape, status):
+    error = error_of(status, shape("77", "Kuota habis"))
+    assert type(error) is (InvalidTokenResponseError if status == 200 else TokenEndpointError)
+    assert "77, Kuota habis" in str(error)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
+@pytest.mark.parametrize("status", [200, 401, 503])
+def test_a_reason_that_echoes_secrets_is_redacted_in_every_shape(shape, status, secrets):
+    scheme = credentials()
+    words = f"{scheme.client_secret} {scheme.static_key} {scheme.api_key} {scheme.client_id}"
+    error = error_of(status, shape("7", words))
+    assert not secrets.found_in(str(error), repr(vars(error)))
+    assert "[redacted] [redacted] [redacted] [redacted]" in str(error)
+
+
+def test_a_document_with_a_million_fields_is_read_in_part():
+    body = {"data": [{"x": 1}] * 200_000, "message": "words"}
+    assert credentials().read_refusal(400, json.dumps(body).encode()).error_description == "words"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("client_id", "client"),
+        ("client_secret", "secret"),
+        ("api_key", "key"),
+        ("static_key", "in"),
+    ],
+)
+def test_short_credentials_take_nothing_out_of_the_words_of_the_bank(name, value):
+    body = {"error": "invalid_client", "error_description": "the client_secret in api_key is bad"}
+    error = credentials(**{name: value}).read_refusal(401, json.dumps(body).encode())
+    assert type(error) is InvalidClientError
+    assert (error.error, error.error_description) == (body["error"], body["error_description"])
+
+
+@pytest.mark.parametrize(
+    "value", ["hunter", "hunter2x", "p@ss.w", "exactly-12-c", "a-very-long-secret"]
+)
+@pytest.mark.parametrize("name", ["client_id", "client_secret", "api_key", "static_key"])
+def test_credentials_that_are_words_are_cut_out(name, value):
+    body = {"error": "denied", "error_description": f"you sent {value}, ({value}) and '{value}'"}
+    error = credentials(**{name: value}).read_refusal(400, json.dumps(body).encode())
+    assert value not in str(error)
+    assert "you sent [redacted], ([redacted])" in str(error)
+
+
+def test_the_basic_credentials_of_short_secrets_are_cut_out():
+    scheme = credentials(client_id="client", client_secret="secret")
+    basic = scheme.token_request().headers["Authorization"].partition(" ")[2]
+    error = scheme.read_refusal(400, json.dumps({"message": f"bad {basic}"}).encode())
+    assert basic not in str(error)
+
+
+def test_advice_names_the_variables():
+    def advice(status, **body):
+        return str(credentials().read_refusal(status, json.dumps(body).encode()))
+
+    assert "PERMATA_STATIC_KEY" in advice(403, ErrorDescription="Signature Not Valid")
+    assert "PERMATA_TOKEN_URL" not in advice(403, ErrorDescription="Signature Not Valid")
+    assert "PERMATA_API_KEY" in advice(401, error="invalid_client")
+    assert "PERMATA_TOKEN_URL" in advice(404)

@@ -100,7 +100,7 @@ def test_call_waits_no_longer_than_it_may(bank, invoke, url):
     bank.fail_next(1, "slow", seconds=20, on="calls")
     result = invoke("call", "GET", url, "--timeout", "0.3")
     assert result.exit_code == 75
-    assert "no complete answer" in result.stderr
+    assert "no complete response" in result.stderr
 
 
 @pytest.mark.parametrize("where", ["http://bank.invalid/x", "bank.invalid", "ftp://127.0.0.1/"])

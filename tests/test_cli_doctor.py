@@ -124,7 +124,7 @@ def test_a_proxy_is_left_to_look_up_the_name(environment):
     environment["HTTPS_PROXY"] = f"http://127.0.0.1:{closed_port()}"
     _, checks = doctor(environment)
     assert checks["name"] == ("-", "left to the proxy that the environment names")
-    assert "no answer from the proxy" in checks["connection"][1]
+    assert "no complete response from the proxy" in checks["connection"][1]
 
 
 @pytest.mark.parametrize(("skew", "words"), [(600.0, "behind"), (-600.0, "ahead of")])

@@ -119,6 +119,17 @@ def test_errors_survive_copy_with_their_attributes(error, duplicate):
     assert again.__cause__ is again.__traceback__ is None
 
 
+@pytest.mark.parametrize("error", CLASSES)
+@pytest.mark.parametrize("again", [copy.copy, lambda made: pickle.loads(pickle.dumps(made))])
+def test_every_error_may_say_how_long_to_wait(error, again):
+    assert error.retry_after is None
+    made = error("example")
+    assert made.retry_after is None
+    made.retry_after = 7.5
+    assert again(made).retry_after == 7.5
+    assert error.retry_after is None
+
+
 def test_attributes_given_by_name_are_kept():
     error = TokenEndpointError(
         "example", status_code=401, error="invalid_client", error_description="x", retry_after=3.0

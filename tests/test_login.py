@@ -129,6 +129,7 @@ def test_a_wrong_static_key_is_refused_once(bank, make_client):
     error = failure(make_client(bank.credentials(static_key="example-wrong")))
     assert type(error) is TokenEndpointError
     assert error.error_description == "Signature Not Valid"
+    assert "check the static key (PERMATA_STATIC_KEY)" in str(error)
     assert bank.login_attempts == 1
 
 
@@ -340,11 +341,49 @@ def test_a_life_counts_from_the_attempt_that_succeeded(bank, client, clock):
     assert client.login().expires_in() == pytest.approx(900)
 
 
-def test_a_token_whose_life_went_by_on_the_way_has_expired(make_client, clock):
-    slow = _interfere(reply({"access_token": "x", "expires_in": 3}), lambda: clock.jump(5))
+@pytest.mark.parametrize("took", [3, 5])
+def test_a_token_whose_life_went_by_on_the_way_is_none(make_client, clock, took):
+    slow = _interfere(reply({"access_token": "x", "expires_in": 3}), lambda: clock.jump(took))
+    with RawServer(slow) as server:
+        error = failure(make_client(credentials(token_url=server.token_url)))
+        assert server.connections == 1
+    assert type(error) is InvalidTokenResponseError
+    assert f"it lives for 3 s, and the login took {took} s" in str(error)
+    assert error.status_code == 200
+
+
+def test_a_token_that_lives_a_little_longer_than_the_login_took_is_one(make_client, clock):
+    slow = _interfere(reply({"access_token": "x", "expires_in": 3}), lambda: clock.jump(2))
     with RawServer(slow) as server:
         token = make_client(credentials(token_url=server.token_url)).login()
-    assert token.expires_in() == pytest.approx(-2)
+    assert token.expires_in() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_login_may_have_fewer_attempts_than_the_policy(bank, client, attempts):
+    bank.fail_for(60, status=503)
+    with pytest.raises(TokenEndpointUnavailableError):
+        client.login(attempts=attempts)
+    assert bank.login_attempts == attempts
+    assert client.retry.attempts == 3
+
+
+@pytest.mark.parametrize("attempts", [0, -1, True, 1.5, "1"])
+def test_the_number_of_attempts_of_a_login_is_checked(bank, client, attempts):
+    with pytest.raises(ConfigurationError, match="attempts must be a whole number"):
+        client.login(attempts=attempts)
+    assert bank.login_attempts == 0
+
+
+def test_an_error_names_the_endpoint_and_the_seconds_that_the_bank_asks_for(bank, client, clock):
+    endpoint = bank.url.removeprefix("http://")
+    bank.fail_next(1, status=429, retry_after=60)
+    error = failure(client)
+    assert str(error).startswith(f"{endpoint}: the token endpoint gave no token (HTTP 429")
+    assert str(error).endswith("; Retry-After: 60 s")
+    assert error.retry_after == copy.copy(error).retry_after == 60
+    bank.fail_next(1, "html")
+    assert str(failure(client)).startswith(f"{endpoint} (HTTP 200): the token response is no JSON")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from importlib.metadata import metadata, requires
+from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
 import pytest
@@ -308,3 +308,7 @@ def test_every_core_module_can_be_imported_alone():
     assert "permata_auth.stores.memory" in names
     for name in names:
         importlib.import_module(name)
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert permata_auth.__version__ == version("permata-auth")

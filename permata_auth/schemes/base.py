@@ -1,10 +1,11 @@
-"""What a scheme is, and what all schemes share: reading token answers and refusals."""
+"""What a scheme is, and what all schemes share: reading token responses and error responses."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -21,8 +22,8 @@ from ..exceptions import (
     UnsupportedGrantTypeError,
 )
 
-_TEN_YEARS = 10 * 365.25 * 86_400
-_LONGEST_DESCRIPTION = 200
+_MAX_LIFETIME_SECS = 10 * 365.25 * 86_400
+_MAX_DESCRIPTION_CHARS = 200
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +37,7 @@ class TokenRequest:
 
 @attrs.frozen(kw_only=True)
 class TokenGrant:
-    """What a token answer says (RFC 6749 section 5.1); ``lifetime`` in seconds, None if unsaid."""
+    """What a token response says (RFC 6749 section 5.1); ``lifetime`` in seconds, or None."""
 
     value: str = attrs.field(repr=False)
     lifetime: float | None
@@ -53,16 +54,16 @@ class Scheme(Protocol):
 
     @property
     def default_lifetime(self) -> float:
-        """The seconds that a token is taken to live where the answer does not say."""
+        """The seconds that a token is taken to live where the response does not say."""
 
     def token_request(self) -> TokenRequest:
         """Build and sign a token request, with a timestamp of now."""
 
     def read_grant(self, body: bytes) -> TokenGrant:
-        """Read a 2xx answer; raise InvalidTokenResponseError if it grants no usable token."""
+        """Read a 2xx response; raise a TokenEndpointError if it grants no usable token."""
 
     def read_refusal(self, status_code: int, body: bytes) -> TokenEndpointError:
-        """Read any other answer, and return the error that it means."""
+        """Read any other response, and return the error that it means."""
 
     def sign(
         self, token: str, method: str, url: str, body: bytes, *, canonicalizer: str | None = None
@@ -85,14 +86,24 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def grant(body: bytes, *, token: str, token_type: str, expires_in: str) -> TokenGrant:
-    """Read a token answer whose fields have these names."""
+def grant(
+    body: bytes,
+    *,
+    token: str,
+    token_type: str,
+    expires_in: str,
+    secrets: Iterable[str] = (),
+    hints: Iterable[Hint] = (),
+) -> TokenGrant:
+    """Read a token response whose fields have these names."""
     payload = json_object(body)
     if payload is None:
-        raise InvalidTokenResponseError("the answer is no JSON object; check the token URL")
+        raise InvalidTokenResponseError(
+            "the token response is no JSON object; check the token URL (PERMATA_TOKEN_URL)"
+        )
     value = payload.get(token)
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise InvalidTokenResponseError(f"the token endpoint's answer has no usable {token}")
+        raise _no_token(token, _reason(payload, secrets), hints)
     kind, scope = payload.get(token_type), payload.get("scope")
     return TokenGrant(
         value=value,
@@ -102,78 +113,188 @@ def grant(body: bytes, *, token: str, token_type: str, expires_in: str) -> Token
     )
 
 
+def _no_token(token: str, reason: Reason, hints: Iterable[Hint]) -> TokenEndpointError:
+    by_words = _by_words(reason, hints)
+    if by_words is not None:
+        return _error(by_words, None, reason)
+    advice = f"its response has no usable {token}: check the token URL (PERMATA_TOKEN_URL)"
+    return _error((InvalidTokenResponseError, advice), None, reason)
+
+
 def _lifetime(expires_in: object) -> float | None:
-    """Read ``expires_in``: a number, or digits as sister APIs of the bank send it."""
+    """Read ``expires_in``: a number, or its digits in a string as sister APIs of the bank send."""
     if expires_in is None:
         return None
-    if isinstance(expires_in, str) and re.fullmatch(r"[0-9]{1,400}", expires_in):
-        expires_in = int(expires_in)
+    if isinstance(expires_in, str) and re.fullmatch(
+        r"\s*\+?\d+(\.\d*)?([eE]\+?\d+)?\s*", expires_in
+    ):
+        expires_in = float(expires_in)
     if isinstance(expires_in, bool) or not isinstance(expires_in, int | float):
         raise InvalidTokenResponseError("the token's expires_in is no number of seconds")
     if not expires_in > 0:  # NaN is not above anything
         raise InvalidTokenResponseError("the token has expired already by its expires_in")
-    return float(min(expires_in, _TEN_YEARS))
+    return float(min(expires_in, _MAX_LIFETIME_SECS))
 
 
+# What the bank says went wrong.
+
+#: A pattern for the bank's words in lower case, the error that they mean, and what to do.
+Hint = tuple[str, type[TokenEndpointError], str]
 _Kind = tuple[type[TokenEndpointError], str]
 
+_CREDENTIALS = "PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_API_KEY, PERMATA_STATIC_KEY"
 _ERRORS: dict[str, _Kind] = {
-    "invalid_request": (InvalidRequestError, "check the token URL and the header names"),
-    "invalid_client": (InvalidClientError, "check the client id, its secret and both keys"),
+    "invalid_request": (
+        InvalidRequestError,
+        "check the token URL (PERMATA_TOKEN_URL) and the header names",
+    ),
+    "invalid_client": (
+        InvalidClientError,
+        f"check the client id, its secret and both keys ({_CREDENTIALS})",
+    ),
     "invalid_grant": (InvalidGrantError, "ask the bank to enable client credentials"),
     "unauthorized_client": (UnauthorizedClientError, "ask the bank to allow this client"),
-    "unsupported_grant_type": (UnsupportedGrantTypeError, "check the token URL"),
+    "unsupported_grant_type": (
+        UnsupportedGrantTypeError,
+        "check the token URL (PERMATA_TOKEN_URL)",
+    ),
     "invalid_scope": (InvalidScopeError, "ask the bank which scopes this client has"),
+    "temporarily_unavailable": (TokenEndpointUnavailableError, "wait, a later login may succeed"),
+    "server_error": (TokenEndpointUnavailableError, "wait, a later login may succeed"),
 }
-_UNAVAILABLE: _Kind = (TokenEndpointUnavailableError, "wait, a later login may succeed")
+_UNAVAILABLE: _Kind = _ERRORS["temporarily_unavailable"]
 _REDIRECT: _Kind = (
     TokenEndpointError,
-    "check the token URL: a redirect would carry the credentials elsewhere and is refused",
+    (
+        "check the token URL (PERMATA_TOKEN_URL): "
+        "a redirect would carry the credentials elsewhere and is refused"
+    ),
 )
-_OTHER: _Kind = (TokenEndpointError, "check the token URL and the credentials")
+_OTHER: _Kind = (
+    TokenEndpointError,
+    f"check the token URL and the credentials (PERMATA_TOKEN_URL; {_CREDENTIALS})",
+)
 
 
-def refusal(
-    status_code: int, error: object, description: object, *, secrets: tuple[str, ...]
+@attrs.frozen
+class Reason:
+    """The bank's words for what went wrong, cut down to what may be shown."""
+
+    code: str | None
+    description: str | None
+
+
+def error_response(
+    status_code: int, body: bytes, *, secrets: Iterable[str] = (), hints: Iterable[Hint] = ()
 ) -> TokenEndpointError:
-    """Return the error for an answer that grants nothing (RFC 6749 section 5.2)."""
-    code = _presentable(error, secrets)
+    """Return the error for a response that grants nothing (RFC 6749 section 5.2).
+
+    Args:
+        status_code: Decides alone for 429, 5xx (temporary) and 3xx (a redirect).
+        body: In any shape: RFC 6749, the bank's own, SNAP's, or nested.
+        secrets: What the bank may echo and no error may show.
+        hints: A scheme's own meanings of the bank's words; they go before those of RFC 6749.
+    """
+    reason = _reason(json_object(body) or {}, secrets)
+    if reason.code == str(status_code):
+        reason = Reason(None, reason.description)
     if status_code == 429 or status_code >= 500:
-        kind, advice = _UNAVAILABLE
+        kind = _UNAVAILABLE
     elif 300 <= status_code < 400:
-        kind, advice = _REDIRECT
-    elif status_code == 401 and code not in _ERRORS:
-        kind, advice = _ERRORS["invalid_client"]
+        kind = _REDIRECT
+    elif (by_words := _by_words(reason, hints)) is not None:
+        kind = by_words
     else:
-        kind, advice = _ERRORS.get(code or "", _OTHER)
-    return endpoint_error(kind, advice, status_code, code, _presentable(description, secrets))
+        kind = _ERRORS["invalid_client"] if status_code == 401 else _OTHER
+    return _error(kind, status_code, reason)
 
 
-def endpoint_error(
-    kind: type[TokenEndpointError],
-    advice: str,
-    status_code: int,
-    error: str | None,
-    description: str | None,
-) -> TokenEndpointError:
+def _by_words(reason: Reason, hints: Iterable[Hint]) -> _Kind | None:
+    words = f"{reason.code or ''} {reason.description or ''}".lower()
+    for pattern, kind, advice in hints:
+        if re.search(pattern, words):
+            return kind, advice
+    found = re.search(rf"\b({'|'.join(_ERRORS)})\b", words)
+    return _ERRORS[found[1]] if found else None
+
+
+def _error(kind: _Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
     """Build an error that quotes the bank and says what to do."""
-    words = ", ".join(word for word in (f"HTTP {status_code}", error, description) if word)
-    return kind(
-        f"the token endpoint gave no token ({words}); {advice}",
+    status = None if status_code is None else f"HTTP {status_code}"
+    words = ", ".join(word for word in (status, reason.code, reason.description) if word)
+    error, advice = kind
+    return error(
+        f"the token endpoint gave no token{f' ({words})' if words else ''}; {advice}",
         status_code=status_code,
-        error=error,
-        error_description=description,
+        error=reason.code,
+        error_description=reason.description,
     )
 
 
-def _presentable(text: object, secrets: tuple[str, ...]) -> str | None:
+# Names of fields in lower case and without separators, the most telling first.
+_CODES = ("error", "errorcode", "responsecode", "statuscode", "code")
+_DESCRIPTIONS = (
+    *("errordescription", "responsemessage", "statusdesc", "statusdescription", "errormessage"),
+    *(
+        "responsedescription",
+        "errordesc",
+        "message",
+        "description",
+        "faultstring",
+        "detail",
+        "title",
+    ),
+)
+_MAX_FIELDS = 1_000
+
+
+def _reason(payload: dict[str, Any], secrets: Iterable[str]) -> Reason:
+    found: dict[str, str] = {}
+    for name, value in _fields(payload):
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        text = _presentable(str(value) if is_number and abs(value) < 10**9 else value, secrets)
+        if text is not None:
+            found.setdefault(re.sub("[^a-z]", "", name.lower()), text)
+    return Reason(
+        next((found[name] for name in _CODES if name in found), None),
+        next((found[name] for name in _DESCRIPTIONS if name in found), None),
+    )
+
+
+def _fields(payload: object) -> Iterator[tuple[str, Any]]:
+    """Yield the named values of a document, the outer ones first."""
+    waiting = deque([("", payload)])
+    for _ in range(_MAX_FIELDS):
+        if not waiting:
+            return
+        name, value = waiting.popleft()
+        if isinstance(value, dict):
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((name, each) for each in value)
+        else:
+            yield name, value
+
+
+def _presentable(text: object, secrets: Iterable[str]) -> str | None:
     """Cut the bank's words down to what may be shown: short, one line, nothing secret."""
     if not isinstance(text, str) or not text:
         return None
     # First of all, since a secret with a space in it may come out of this.
     text = re.sub(r"[^\x20-\x7e]+", " ", text).strip()
     for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
-        text = text.replace(secret, "[redacted]")
+        text = _redacted(text, secret)
     # A long unbroken run of these characters may be a key, a token or a signature.
     text = re.sub(r"[A-Za-z0-9+/=_.~-]{24,}", "[redacted]", text)
-    return text[:_LONGEST_DESCRIPTION] or None
+    return text[:_MAX_DESCRIPTION_CHARS] or None
+
+
+def _redacted(text: str, secret: str) -> str:
+    """Take a secret out of a text; one that is short only where it is a word of its own.
+
+    "client" as the id of a test would else take its part out of ``invalid_client``.
+    """
+    if len(secret) < 6:
+        return text
+    word = re.escape(secret)
+    return re.sub(word if len(secret) >= 12 else rf"(?<!\w){word}(?!\w)", "[redacted]", text)

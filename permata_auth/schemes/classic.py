@@ -15,11 +15,35 @@ import attrs
 
 from .. import _clock
 from .._settings import Secret, url_problem
-from ..exceptions import ClockError, ConfigurationError, TokenEndpointError
-from .base import TokenGrant, TokenRequest, endpoint_error, grant, json_object, refusal
+from ..exceptions import (
+    ClockError,
+    ConfigurationError,
+    InvalidClientError,
+    TokenEndpointError,
+)
+from .base import Hint, TokenGrant, TokenRequest, error_response, grant, json_object
 
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))
+
+#: What the bank's own words mean.
+_HINTS: tuple[Hint, ...] = (
+    (
+        "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)",
+        ClockError,
+        "correct this machine's clock and let NTP keep it",
+    ),
+    (
+        "signature (is )?(not valid|invalid)|invalid signature",
+        TokenEndpointError,
+        "check the static key (PERMATA_STATIC_KEY)",
+    ),
+    (
+        "api.?key",
+        InvalidClientError,
+        "check the API key and its header's name (PERMATA_API_KEY, PERMATA_API_KEY_HEADER)",
+    ),
+)
 
 _LOGIN_BODY = b"grant_type=client_credentials"
 _WHITESPACE = b" \t\n\r\v\f"
@@ -146,9 +170,8 @@ class PermataCredentials(Secret):
         """
         now = timestamp()
         signed = f"{self.api_key}:{now}:".encode() + _LOGIN_BODY
-        basic = base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         headers = {
-            "Authorization": f"Basic {basic}",
+            "Authorization": f"Basic {self._basic()}",
             self.api_key_header: self.api_key,
             "OAUTH-Timestamp": now,
             "OAUTH-Signature": hmac_sha256(self.static_key.encode(), signed),
@@ -158,19 +181,26 @@ class PermataCredentials(Secret):
         return TokenRequest(url=self.token_url, headers=headers, body=_LOGIN_BODY)
 
     def read_grant(self, body: bytes) -> TokenGrant:
-        """Read a 2xx answer; raise InvalidTokenResponseError if it grants no usable token."""
-        return grant(body, token="access_token", token_type="token_type", expires_in="expires_in")
+        """Read a 2xx response; raise a TokenEndpointError if it grants no usable token."""
+        return grant(
+            body,
+            token="access_token",
+            token_type="token_type",
+            expires_in="expires_in",
+            secrets=self._secrets(),
+            hints=_HINTS,
+        )
 
     def read_refusal(self, status_code: int, body: bytes) -> TokenEndpointError:
-        """Read either of the bank's two error shapes, and return the error that it means."""
-        payload = json_object(body) or {}
-        error = payload.get("error")
-        description = payload.get("error_description", payload.get("ErrorDescription"))
-        if status_code == 403 and description == "Invalid Timestamp Value":
-            advice = "correct this machine's clock and let NTP keep it"
-            return endpoint_error(ClockError, advice, status_code, None, description)
-        secrets = (self.client_secret, self.static_key, self.api_key, self.client_id)
-        return refusal(status_code, error, description, secrets=secrets)
+        """Read any of the bank's error shapes, and return the error that it means."""
+        return error_response(status_code, body, secrets=self._secrets(), hints=_HINTS)
+
+    def _secrets(self) -> tuple[str, ...]:
+        given = (self.client_secret, self.static_key, self.api_key, self.client_id)
+        return (*given, self._basic())
+
+    def _basic(self) -> str:
+        return base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
 
     def sign(
         self, token: str, method: str, url: str, body: bytes, *, canonicalizer: str | None = None

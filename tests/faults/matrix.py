@@ -13,6 +13,7 @@ import attrs
 from permata_auth import (
     CertificateError,
     ClockError,
+    ConfigurationError,
     InvalidClientError,
     InvalidGrantError,
     InvalidRequestError,
@@ -118,7 +119,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("certificate expired", CertificateError, elsewhere=_tls(days=-1)),
     Fault("certificate of another host", CertificateError, elsewhere=_tls(host="127.0.0.2")),
     Fault("closed after the TLS handshake", TransportError, elsewhere=_tls()),
-    Fault("no TLS on that port", TransportError, elsewhere=lambda _: servers.plain_text()),
+    Fault("no TLS on that port", ConfigurationError, elsewhere=lambda _: servers.plain_text()),
     # Redirects
     *(
         Fault(
@@ -168,7 +169,16 @@ FAULTS: tuple[Fault, ...] = (
     _reply("a JSON string", "json", body="token"),
     _reply("JSON null", "json", body=None),
     _reply("JSON nested 100,000 deep", "json", raw="[" * 100_000),
-    _reply("an OAuth error as 200", "json", body={"error": "invalid_client"}),
+    Fault(
+        "an OAuth error as 200", InvalidClientError, "json", {"body": {"error": "invalid_client"}}
+    ),
+    Fault(
+        "the clock's error as 200",
+        ClockError,
+        "json",
+        {"body": {"StatusCode": "06", "StatusDesc": "Invalid Timestamp Value"}},
+    ),
+    _reply("another error as 200", "json", body={"responseMessage": "Kuota habis"}),
     _reply("no access_token", "json", drop_fields="access_token"),
     _token("", "empty"),
     _token(None, "null"),
@@ -184,6 +194,7 @@ FAULTS: tuple[Fault, ...] = (
     _expires_in(359, 359.0),
     _expires_in(10800, 10800.0),
     _expires_in("900", 900.0),
+    _expires_in(" 900.0 ", 900.0),
     _expires_in(899.5, 899.5),
     _expires_in(1e300, _TEN_YEARS),
     _expires_in(..., 900.0),

@@ -1,0 +1,190 @@
+"""One request and its response."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import timezone
+from typing import Any
+
+import attrs
+import requests
+import urllib3
+from requests.structures import CaseInsensitiveDict
+from requests.utils import default_user_agent
+
+from .. import _clock
+from .._version import __version__
+from ..exceptions import ConfigurationError
+from .deadlines import bounded_by
+from .errors import Route, interim_response, proxy_refusal, translate
+from .sessions import one_request
+
+MAX_REPLY_BYTES = 1024 * 1024
+_CHUNK_BYTES = 16 * 1024
+#: Sockets count the milliseconds of a wait in 31 bits.
+_MAX_WAIT_SECS = 2_000_000.0
+_MIN_WAIT_SECS = 0.001
+_USER_AGENT = f"permata-auth/{__version__}"
+
+
+@attrs.frozen(kw_only=True)
+class Reply:
+    """A response, read to its end or to :data:`MAX_REPLY_BYTES`."""
+
+    status_code: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+    is_complete: bool
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that ``Retry-After`` asks for (RFC 9110 section 10.2.3), or None."""
+        text = self.headers.get("Retry-After", "").strip()
+        if re.fullmatch(r"[0-9]+", text):
+            return min(float(text), _MAX_WAIT_SECS)
+        when = http_date(text)
+        if when is None:
+            return None
+        # Measured by the server's own clock where it shows it, so that ours may be off.
+        now = http_date(self.headers.get("Date", "")) or _clock.wall()
+        return max(when - now, 0.0)
+
+
+def exchange(
+    session: requests.Session,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    timeout: tuple[float, float],
+    deadline: float,
+    setting: str = "the URL",
+) -> Reply:
+    """Send one request and read its response; no redirect, no retry, no cookie, no ``.netrc``.
+
+    Blocks until ``deadline`` at the longest, apart from the look-up of the host's name, if the
+    session comes from :func:`new_session`; with any other session each single wait for a byte is
+    bounded by ``timeout`` instead. Raises errors of our tree, which keep neither the request nor
+    the response.
+
+    Args:
+        session: Gives its headers, cookies, proxies, CA bundle, client certificate and adapters;
+            what would change or follow the request (hooks, ``auth``, ``params``) takes no part.
+        headers: Sent as they are; they go before those of the session.
+        timeout: Connecting, and waiting for one byte of the response, in seconds.
+        deadline: When everything has to be over, on :data:`permata_auth._clock.now`.
+        setting: What an operator corrects where the URL is the cause; errors name it.
+    """
+    left = min(max(deadline - _clock.now(), _MIN_WAIT_SECS), _MAX_WAIT_SECS)
+    allowed = (min(timeout[0], left), min(timeout[1], left))
+    settings: Any = {}
+    try:
+        with bounded_by(deadline):
+            request = _request(session, method, url, headers, body)
+            settings = session.merge_environment_settings(request.url, {}, True, None, None)
+            with one_request(session).send(
+                request, timeout=allowed, allow_redirects=False, **settings
+            ) as response:
+                reply = _read_reply(response)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        failed = translate(error, Route.of(url, settings, (*allowed, left), setting))
+    else:
+        return _final(reply, Route.of(url, settings, (*allowed, left), setting))
+    # Raised out here, so that it is chained to nothing: what requests raises holds the request.
+    raise failed
+
+
+def _final(reply: Reply, route: Route) -> Reply:
+    if reply.status_code < 200:
+        raise interim_response(reply.status_code, route)
+    if _is_from_proxy(reply, route):
+        raise proxy_refusal(reply.status_code, route)
+    return reply
+
+
+def connect_and_read(timeout: object) -> tuple[float, float]:
+    """Check a timeout as requests takes it: seconds, or (connect, read)."""
+    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    if len(pair) != 2 or not all(
+        isinstance(each, int | float) and not isinstance(each, bool) and 0 < each < math.inf
+        for each in pair
+    ):
+        raise ConfigurationError("timeout must be seconds above zero, or (connect, read)")
+    return pair
+
+
+def _request(
+    session: requests.Session, method: str, url: str, headers: Mapping[str, str], body: bytes
+) -> requests.PreparedRequest:
+    merged: CaseInsensitiveDict[Any] = CaseInsensitiveDict(session.headers)
+    if merged.get("User-Agent") in (None, default_user_agent()):
+        merged["User-Agent"] = _USER_AGENT
+    merged.update(headers)
+    return requests.Request(
+        method,
+        url,
+        headers={name: value for name, value in merged.items() if value is not None},
+        data=body,
+        auth=_as_it_is,
+        cookies=session.cookies,
+        hooks={"response": _hide_from_session},
+    ).prepare()
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Do nothing, as an ``auth``: with none, requests would put a ``.netrc`` entry in its place."""
+    return request
+
+
+def _hide_from_session(response: requests.Response, **_how_sent: Any) -> None:
+    """Take away what the session would act on: it keeps cookies and looks at redirects."""
+    response.headers.pop("Location", None)
+    message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
+    # A load balancer's cookie would bind every later attempt to a node that is dead.
+    if message is not None and "Set-Cookie" in message:
+        del message["Set-Cookie"]
+
+
+def _read_reply(response: requests.Response) -> Reply:
+    if response.status_code < 200:
+        response.raw.close()  # the final response is still to come on this connection
+        body = bytearray()
+    else:
+        response.raw.enforce_content_length = True  # urllib3 1 would take half a body for a whole
+        body = bytearray()
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                break
+    return Reply(
+        status_code=response.status_code,
+        headers=response.headers,
+        body=bytes(body[:MAX_REPLY_BYTES]),
+        is_complete=len(body) <= MAX_REPLY_BYTES,
+    )
+
+
+def _is_from_proxy(reply: Reply, route: Route) -> bool:
+    """Tell a proxy's own refusal: 407 always is one, and the bank's 403 has JSON in it."""
+    if reply.status_code != 403 or not route.is_forwarded:
+        return reply.status_code == 407
+    try:
+        json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def http_date(text: str) -> float | None:
+    """Return the POSIX seconds of an HTTP date (RFC 9110 section 5.6.7), None if it is none."""
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+        # Without a zone in it (asctime's form) it is still UTC.
+        return when.replace(tzinfo=when.tzinfo or timezone.utc).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
