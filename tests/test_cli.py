@@ -348,7 +348,9 @@ def test_sign_without_an_organization_name_is_a_matter_of_configuration():
 
 def test_the_sandbox_prints_what_a_shell_can_export_and_serves_until_it_is_stopped(tmp_path):
     options = ["--token-lifetime", "7.5", "--latency", "0.01", "--clock-skew", "-2"]
-    with Script(RUN, "sandbox", *options, "--single-token", "--reuse-token") as script:
+    options += ["--single-token", "--reuse-token", "--reject-tokens"]
+    options += ["--lock-after", "10", "--login-limit", "20"]
+    with Script(RUN, "sandbox", *options) as script:
         exports = lines_until(script, "PERMATA_CALLBACK_STATUS_URL")
         (tmp_path / "bank.env").write_text("\n".join(exports))
         code = f". {tmp_path}/bank.env; exec {shlex.quote(sys.executable)} -m permata_auth token"
@@ -365,7 +367,8 @@ def test_the_sandbox_prints_what_a_shell_can_export_and_serves_until_it_is_stopp
     assert re.fullmatch(r"[\w-]{43}\n", token.stdout)
     assert settings["token_lifetime"] == 7.5
     assert (settings["latency"], settings["clock_skew"]) == (0.01, -2.0)
-    assert settings["single_token"] is settings["reuse_token"] is True
+    assert settings["single_token"] is settings["reuse_token"] is settings["reject_tokens"] is True
+    assert (settings["lock_after"], settings["login_limit"]) == (10, 20)
     assert (ended.status, ended.out) == (143, "")
     assert ended.err == f"The bank is open at {base}; Ctrl-C closes it.\n"
 

@@ -38,6 +38,19 @@ def new_sandbox(**settings: Any) -> Sandbox:
 @click.option("--clock-skew", type=float, default=0.0, help="Seconds; how far its clock is off.")
 @click.option("--single-token", is_flag=True, help="A new login kills the token before it.")
 @click.option("--reuse-token", is_flag=True, help="Every login gives the same token until it dies.")
+@click.option("--reject-tokens", is_flag=True, help="Every call is answered: token rejected.")
+@click.option(
+    "--lock-after",
+    type=click.IntRange(1),
+    metavar="N",
+    help="N refused logins within five minutes lock the account.",
+)
+@click.option(
+    "--login-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Logins beyond N a minute get a 429 with Retry-After.",
+)
 def sandbox(**settings: Any) -> None:
     """Run a bank on this machine, until Ctrl-C.
 

@@ -22,6 +22,7 @@ from datetime import datetime
 import attrs
 from attrs import validators
 
+from .limits import SlidingWindow, is_count, is_seconds
 from .messages import (
     CALLBACK_PATH,
     FORM_TYPE,
@@ -43,6 +44,7 @@ STATIC_KEY = "example-static-key"
 ORGANIZATION_NAME = "example-organization"
 LOGIN_BODY = b"grant_type=client_credentials"
 
+_BAD_SIGNATURE = bank_error(403, "Signature Not Valid")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+07:00", re.ASCII)
 _JSON_SPACE_OR_STRING = re.compile(rb'("(?:[^"\\]|\\.)*"?)|[ \t\r\n]+', re.DOTALL)
 
@@ -80,17 +82,6 @@ class _Token:
         return self.killed or ("expired" if time.monotonic() >= self.issued.expires_at else "")
 
 
-def _seconds(
-    *, above: float = -math.inf
-) -> Callable[[object, attrs.Attribute[float], float], None]:
-    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (is_number and math.isfinite(value) and value >= above):
-            raise ValueError(f"{attribute.name} must be a finite number of seconds >= {above}")
-
-    return check
-
-
 _is_bool = validators.instance_of(bool)
 
 
@@ -98,18 +89,37 @@ _is_bool = validators.instance_of(bool)
 class Bank:
     """The bank's memory and judgement. Thread-safe; nothing here blocks but ``wait_until``.
 
-    ``token_lifetime``, ``latency``, ``clock_skew``, ``timestamp_tolerance`` are seconds. They, the
-    two switches and ``callback_reply`` may be set at any time; a bad value raises ValueError or
-    TypeError and changes nothing.
+    Every argument, and ``callback_reply``, may also be set at any time; a bad value raises
+    ValueError or TypeError and changes nothing.
+
+    Args:
+        token_lifetime: Seconds that a token lives; the bank's own tokens live about as long.
+        latency: Seconds before each response.
+        clock_skew: Seconds that the bank's wall clock is ahead of this machine's.
+        timestamp_tolerance: Seconds that a timestamp may be off, either way.
+        reuse_token: Every login gets the same token until that dies.
+        single_token: A new login kills the token before it.
+        reject_tokens: Every call is answered "token rejected", also with a fresh token.
+        canonicalizer: How a call's body is signed: "strip_all", "minify" or "raw".
+        lock_after: The account is locked by so many refused logins within ``lock_window``.
+        lock_window: Seconds; five minutes, as banks have it.
+        login_limit: So many logins within ``login_limit_window`` are judged, those beyond get a
+            429 with ``Retry-After``.
+        login_limit_window: Seconds.
     """
 
-    token_lifetime: float = attrs.field(default=900.0, validator=_seconds(above=0.001))
-    latency: float = attrs.field(default=0.0, validator=_seconds(above=0))
-    clock_skew: float = attrs.field(default=0.0, validator=_seconds())
-    timestamp_tolerance: float = attrs.field(default=300.0, validator=_seconds(above=0))
+    token_lifetime: float = attrs.field(default=900.0, validator=is_seconds(above=0.001))
+    latency: float = attrs.field(default=0.0, validator=is_seconds(above=0))
+    clock_skew: float = attrs.field(default=0.0, validator=is_seconds())
+    timestamp_tolerance: float = attrs.field(default=300.0, validator=is_seconds(above=0))
     reuse_token: bool = attrs.field(default=False, validator=_is_bool)
     single_token: bool = attrs.field(default=False, validator=_is_bool)
+    reject_tokens: bool = attrs.field(default=False, validator=_is_bool)
     canonicalizer: str = attrs.field(default="strip_all", validator=validators.in_(CANONICALIZERS))
+    lock_after: int | None = attrs.field(default=None, validator=validators.optional(is_count))
+    lock_window: float = attrs.field(default=300.0, validator=is_seconds(above=0.001))
+    login_limit: int | None = attrs.field(default=None, validator=validators.optional(is_count))
+    login_limit_window: float = attrs.field(default=60.0, validator=is_seconds(above=0.001))
     callback_reply: tuple[int, bytes, str] = attrs.field(
         default=(200, b'{"StatusCode":"00","StatusDesc":"Success"}', JSON_TYPE), init=False
     )
@@ -122,6 +132,10 @@ class Bank:
     _seen: set[tuple[str | None, str | None]] = attrs.field(factory=set, init=False, repr=False)
     _counts: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
     _calls: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
+    _is_locked: bool = attrs.field(default=False, init=False)
+    _refusals: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
+    _admitted: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
+    _rejecting_until: float = attrs.field(default=-math.inf, init=False, repr=False)
 
     @property
     def logins(self) -> int:
@@ -132,6 +146,26 @@ class Bank:
     def login_attempts(self) -> int:
         """Token requests received, refused and faulted ones included."""
         return self._counts["login_attempts"]
+
+    @property
+    def refused_logins(self) -> int:
+        """Logins refused for their credentials or because the account was locked."""
+        return self._counts["refused_logins"]
+
+    @property
+    def limited_logins(self) -> int:
+        """Logins answered with 429 because of ``login_limit``."""
+        return self._counts["limited_logins"]
+
+    @property
+    def rejected_calls(self) -> int:
+        """Calls answered "token rejected", whatever was wrong with the token."""
+        return self._counts["rejected_calls"]
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether refused logins have locked the account; only ``unlock()`` opens it again."""
+        return self._is_locked
 
     @property
     def replays(self) -> int:
@@ -176,8 +210,28 @@ class Bank:
             for token in self._tokens.values():
                 token.killed = token.killed or "revoked"
 
+    def unlock(self) -> None:
+        """Open a locked account, and forget the refused logins that led to it."""
+        with self._changed:
+            self._is_locked = False
+            self._refusals.clear()
+
+    def reject_tokens_for(self, seconds: float) -> None:
+        """Answer every call of the next ``seconds`` with "token rejected"; logins succeed.
+
+        Args:
+            seconds: Counted from now, in place of what an earlier call said; 0 ends it.
+        """
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (is_number and seconds >= 0):
+            raise ValueError("seconds must be a number >= 0")
+        self._rejecting_until = time.monotonic() + seconds
+
     def reset_counters(self) -> None:
-        """Forget counters, records and dead tokens; tokens that live stay good."""
+        """Forget counters, records and dead tokens.
+
+        Living tokens stay good, and a lock or a limit that the logins so far have led to stays.
+        """
         with self._changed:
             for memory in (self._requests, self._deliveries, self._issued, self._seen):
                 memory.clear()
@@ -232,29 +286,63 @@ class Bank:
             return refused.reply
 
     def _login(self, request: Inbound) -> Reply:
-        headers = request.headers
         _check_framing(request, methods=("POST",))
+        self._admit_login()
+        headers = request.headers
         _require(
             headers.get("Content-Type", "").lower() == FORM_TYPE,
             oauth_error(400, "invalid_request", "wrong Content-Type"),
         )
+        self._require_credential(
+            not self.is_locked, oauth_error(401, "invalid_client", "account locked")
+        )
         basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        _require(
+        self._require_credential(
             headers.get("Authorization") == f"Basic {basic}",
             oauth_error(401, "invalid_client", "wrong client_id or client_secret"),
         )
-        _require(
+        self._require_credential(
             headers.get("API-Key") == API_KEY,
             oauth_error(401, "invalid_client", "wrong API key"),
         )
         stamp = self._check_timestamp(headers.get("OAUTH-Timestamp", ""))
         expected = signature(STATIC_KEY, API_KEY.encode(), stamp, request.body)
-        _check_signature(headers.get("OAUTH-Signature", ""), expected)
+        self._require_credential(
+            _is_same(headers.get("OAUTH-Signature", ""), expected), _BAD_SIGNATURE
+        )
         _require(
             request.body == LOGIN_BODY,
             oauth_error(400, "unsupported_grant_type", "the body is not the one expected"),
         )
         return self._issue()
+
+    def _admit_login(self) -> None:
+        if self.login_limit is None:
+            return
+        with self._changed:
+            now = time.monotonic()
+            left = self._admitted.seconds_until_below(
+                self.login_limit, self.login_limit_window, now
+            )
+            if left <= 0:
+                self._admitted.add(now)
+                return
+            self._counts["limited_logins"] += 1
+        wait = (("Retry-After", str(math.ceil(left))),)
+        raise _Refused(bank_error(429, "Too Many Requests", headers=wait))
+
+    def _require_credential(self, condition: bool, reply: Reply) -> None:
+        """Refuse a login for what it knows; enough such refusals lock the account."""
+        if condition:
+            return
+        with self._changed:
+            self._counts["refused_logins"] += 1
+            if self.lock_after is not None and not self._is_locked:
+                now = time.monotonic()
+                self._refusals.add(now)
+                left = self._refusals.seconds_until_below(self.lock_after, self.lock_window, now)
+                self._is_locked = left > 0
+        raise _Refused(reply)
 
     def _issue(self) -> Reply:
         with self._changed:
@@ -290,7 +378,7 @@ class Bank:
         )
         payload = CANONICALIZERS[self.canonicalizer](request.body)
         expected = signature(STATIC_KEY, token.encode(), stamp, payload)
-        _check_signature(headers.get("permata-signature", ""), expected)
+        _require(_is_same(headers.get("permata-signature", ""), expected), _BAD_SIGNATURE)
         return self._callback(request) if is_callback else _echo(request)
 
     def _callback(self, request: Inbound) -> Reply:
@@ -312,12 +400,18 @@ class Bank:
         scheme, _, value = authorization.partition(" ")
         with self._changed:
             token = self._tokens.get(value) if scheme == "Bearer" else None
-        fault = token.fault() if token else ("unknown" if value else "missing")
+            fault = token.fault() if token else ("unknown" if value else "missing")
+            if not fault and self._rejects_tokens():
+                fault = "rejected like all others"
+            self._counts["rejected_calls"] += bool(fault)
         _require(
             not fault,
             bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
         )
         return value
+
+    def _rejects_tokens(self) -> bool:
+        return self.reject_tokens or time.monotonic() < self._rejecting_until
 
     def _check_timestamp(self, text: str) -> bytes:
         refusal = bank_error(403, "Invalid Timestamp Value")
@@ -342,10 +436,9 @@ def _check_framing(request: Inbound, *, methods: tuple[str, ...] | None) -> None
     _require("Transfer-Encoding" not in request.headers, bank_error(411, "Length Required"))
 
 
-def _check_signature(received: str, expected: str) -> None:
+def _is_same(received: str, expected: str) -> bool:
     # Header values arrive as Latin-1 text, and compare_digest takes only ASCII text.
-    is_same = hmac.compare_digest(received.encode("latin-1", "replace"), expected.encode())
-    _require(is_same, bank_error(403, "Signature Not Valid"))
+    return hmac.compare_digest(received.encode("latin-1", "replace"), expected.encode())
 
 
 def _token_reply(token: _Token, seconds: float) -> Reply:
