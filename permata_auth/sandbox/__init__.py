@@ -49,6 +49,9 @@ reject_tokens            every call is answered "token rejected", with a fresh t
                          while: ``reject_tokens_for(seconds)``
 =======================  ========================================================================
 
+The counters count everything. ``requests``, ``deliveries`` and ``tokens_issued`` have the last
+10,000 records of their kind and at most 16 MiB (``max_records``, ``max_record_bytes``).
+
 Other processes drive the bank with JSON over HTTP, unless ``admin=False``:
 
 =======================  ========================================================================
@@ -79,7 +82,7 @@ except ModuleNotFoundError as _error:
         "permata_auth.sandbox needs Werkzeug: pip install 'permata-auth[sandbox]'"
     ) from _error
 
-from .faults import Gate
+from .fault_book import Gate
 from .messages import IssuedToken, RecordedRequest
 from .server import Sandbox
 

@@ -28,17 +28,7 @@ _SETTINGS = (
 
 
 def _counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
-    return {
-        "logins": bank.logins,
-        "login_attempts": bank.login_attempts,
-        "refused_logins": bank.refused_logins,
-        "limited_logins": bank.limited_logins,
-        "replays": bank.replays,
-        "deliveries": len(bank.deliveries),
-        "calls": bank.calls_by_status,
-        "rejected_calls": bank.rejected_calls,
-        "is_locked": bank.is_locked,
-    }
+    return bank.counters()
 
 
 def _reset_counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
