@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 
-from .. import _process
+import attrs
+
+from .. import _clock, _process
 from ..tokens import AccessToken
+from .base import StoredFailure
 
 
 class MemoryTokenStore:
@@ -17,6 +20,7 @@ class MemoryTokenStore:
 
     def __init__(self) -> None:
         self._tokens: dict[str, AccessToken] = {}
+        self._failures: dict[str, tuple[StoredFailure, float]] = {}
         self._locks: dict[tuple[object, str], threading.Lock] = {}
 
     def load(self, key: str) -> AccessToken | None:
@@ -36,6 +40,19 @@ class MemoryTokenStore:
         removed = self._tokens.pop(key, None)
         if removed is not None and removed is not stored:  # saved between the two lines above
             self._tokens.setdefault(key, removed)
+
+    def load_failure(self, key: str) -> StoredFailure | None:
+        """Return the stored failure while its pause lasts."""
+        failure, until = self._failures.get(key, (None, 0.0))
+        left = until - _clock.now()
+        return attrs.evolve(failure, expires_in=left) if failure and left > 0 else None
+
+    def save_failure(self, key: str, failure: StoredFailure | None) -> None:
+        """Store ``failure`` in place of any other; None removes it."""
+        if failure is None:
+            self._failures.pop(key, None)
+        else:
+            self._failures[key] = (failure, _clock.now() + failure.expires_in)
 
     def lock(self, key: str) -> AbstractContextManager[object]:
         """Return this process's lock for ``key``."""
