@@ -14,6 +14,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
 from .exceptions import (
     CallbackStatusError,
     CertificateError,
