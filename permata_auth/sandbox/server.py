@@ -224,5 +224,7 @@ class Sandbox(rules.Bank):
             reply = bank_error(500, "Internal Server Error", reason="internal error")
         self._record(request, reply, at)
         level = logging.INFO if self.log_requests else logging.DEBUG
-        _log.log(level, "Sandbox answered %s: %s (%s)", request.method, reply.status, reply.reason)
+        # As ASCII: a path may hold anything, line breaks too.
+        line = f"{request.method} {request.path}".encode("unicode_escape").decode()
+        _log.log(level, "Sandbox answered %s: %s (%s)", line, reply.status or "-", reply.reason)
         return attrs.evolve(reply, delay=reply.delay + self.latency)
