@@ -497,7 +497,7 @@ def test_a_stdout_of_few_characters_gets_no_traceback(bank, encoding):
     env = {**bank.environment(), "PYTHONIOENCODING": encoding}
     signed = run(RUN, "sign", "POST", URL, "--data", '{"a":"\u540d"}', env=env)
     assert (signed.status, signed.err) == (0, "")
-    assert re.search(r'^Payload: +{"a":"\?"}$', signed.out, re.MULTILINE)
+    assert re.search(r'^Payload: +{"a":"[^"]+"}$', signed.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
