@@ -26,7 +26,9 @@ BALANCE_URL = os.environ.get(
 )
 
 
-@app.task(base=PermataTask)
+# Tried again while the bank cannot be reached. With retry_sent=True also when it did not answer:
+# good for an inquiry, which may be done twice; not for a payment.
+@app.task(base=PermataTask, retry_sent=True)
 def balance(account: str) -> dict[str, Any]:
     inquiry = {"BalInqRq": {"InqInfo": {"AccountNumber": account}}}
     reply = permata.session.post(BALANCE_URL, json=inquiry)

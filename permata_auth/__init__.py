@@ -4,6 +4,8 @@
 
     handler = LoginHandler(PermataCredentials.from_env())
     token = handler.get_token()
+
+PYTEST_DONT_REWRITE: the pytest plugin is no reason for pytest to warn of an import before it.
 """
 
 from __future__ import annotations

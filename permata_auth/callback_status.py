@@ -30,13 +30,15 @@ class CallbackStatusResponse:
     """The bank's answer: its HTTP status, the two words of its body, and the whole JSON object.
 
     An answer that is no JSON object has ``status_code`` ``06`` and its text, cut to 1,000
-    characters, as ``status_desc``; ``body`` then holds these two.
+    characters, as ``status_desc``; ``body`` then holds these two. ``retry_after`` is the seconds
+    that the bank asks to wait, or None.
     """
 
     http_status: int
     status_code: str
     status_desc: str
     body: dict[str, Any]
+    retry_after: float | None = None
 
 
 class CallbackStatusClient(Unpicklable):
@@ -212,4 +214,5 @@ def _response(reply: Reply) -> CallbackStatusResponse:
         status_code=str(body.get("StatusCode", body.get("ErrorCode", "06"))),
         status_desc=str(body.get("StatusDesc", body.get("ErrorDescription", ""))),
         body=body,
+        retry_after=reply.retry_after,
     )

@@ -1,9 +1,14 @@
 """A pytest plugin, there as soon as permata_auth is installed: a bank for your own tests.
 
-``permata_sandbox``: a bank on this machine, whose tokens live for 900 seconds
-(:class:`permata_auth.sandbox.Sandbox`; needs the extra ``sandbox``). ``permata_handler``: a
-:class:`LoginHandler` that logs in there, and is shut down after the test. ``no_backoff``: for that
-test, attempts of one login or of one delivery follow each other without a wait.
+===================  =============================================================================
+permata_sandbox      a bank on this machine, whose tokens live for 900 seconds
+                     (:class:`permata_auth.sandbox.Sandbox`; needs the extra ``sandbox``)
+permata_handler      a :class:`LoginHandler` that logs in there, shut down after the test
+permata_environment  the ``PERMATA_…`` variables of that bank, set for the test, and no others
+permata_clock        ``permata_clock.move(901)``: tokens are older by so many seconds; with it, they
+                     also age when freezegun or time-machine move the time
+no_backoff           attempts of one login or of one delivery follow each other without a wait
+===================  =============================================================================
 
 ::
 
@@ -11,10 +16,17 @@ test, attempts of one login or of one delivery follow each other without a wait.
         permata_sandbox.fail_next(2, status=503)
         assert permata_handler.get_token()
         assert permata_sandbox.login_attempts == 3
+
+    def test_an_expired_token_is_replaced(permata_sandbox, permata_handler, permata_clock):
+        token = permata_handler.get_token()
+        permata_clock.move(901)
+        assert permata_handler.get_token() != token
 """
 
 from __future__ import annotations
 
+import datetime
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -24,12 +36,17 @@ if TYPE_CHECKING:
     from .handler import LoginHandler
     from .sandbox import Sandbox
 
+_LOOPBACK = "127.0.0.1,localhost,::1"
+
 
 @pytest.fixture
-def permata_sandbox() -> Iterator[Sandbox]:
+def permata_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """Run a bank on this machine; an error inside it fails the test."""
     from .sandbox import Sandbox  # noqa: PLC0415 - needs an extra
 
+    # A proxy that the environment names has no way to this machine's loopback.
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), _LOOPBACK])))
     with Sandbox() as bank:
         yield bank
 
@@ -41,6 +58,61 @@ def permata_handler(permata_sandbox: Sandbox) -> Iterator[LoginHandler]:
 
     with LoginHandler(permata_sandbox.credentials()) as handler:
         yield handler
+
+
+@pytest.fixture
+def permata_environment(
+    permata_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Set the environment that points a client at ``permata_sandbox``, and return it."""
+    for name in list(os.environ):
+        if name.startswith("PERMATA_"):
+            monkeypatch.delenv(name)
+    environment = permata_sandbox.environment()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return environment
+
+
+class PermataClock:
+    """The clock that lifetimes are judged by, as a test moves it; made by ``permata_clock``.
+
+    It goes with the time of the process, which is the wall clock, or what freezegun and
+    time-machine make of that. Signatures bear that time unmoved: the bank checks it.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._offset = now - _wall()
+        self._moved = 0.0
+
+    def move(self, seconds: float) -> None:
+        """Let so many seconds pass at once. Timers do not notice: what is due comes on demand.
+
+        Args:
+            seconds: How much older all tokens are; a token of the bank lives for 900.
+        """
+        self._moved += seconds
+
+    def now(self) -> float:
+        """Return its seconds."""
+        return _wall() + self._offset + self._moved
+
+
+def _wall() -> float:
+    # Not time.time(): to some threads freezegun shows the real one.
+    return datetime.datetime.now(datetime.timezone.utc).timestamp()
+
+
+@pytest.fixture
+def permata_clock(monkeypatch: pytest.MonkeyPatch) -> PermataClock:
+    """Make tokens age as the test moves the clock, or as it moves the time of the whole process."""
+    from . import _clock, handler  # noqa: PLC0415 - what every test session would import
+
+    clock = PermataClock(_clock.now())
+    monkeypatch.setattr(_clock, "now", clock.now)
+    monkeypatch.setattr(_clock, "wall", _wall)
+    monkeypatch.setattr(handler, "_now", clock.now)  # its own name for it
+    return clock
 
 
 @pytest.fixture

@@ -346,7 +346,9 @@ def test_sign_without_an_organization_name_is_a_matter_of_configuration():
 
 def test_the_sandbox_prints_what_a_shell_can_export_and_serves_until_it_is_stopped(tmp_path):
     options = ["--token-lifetime", "7.5", "--latency", "0.01", "--clock-skew", "-2"]
-    with Script(RUN, "sandbox", *options, "--single-token", "--reuse-token") as script:
+    options += ["--single-token", "--reuse-token", "--reject-tokens"]
+    options += ["--lock-after", "10", "--login-limit", "20"]
+    with Script(RUN, "sandbox", *options) as script:
         exports = lines_until(script, "PERMATA_CALLBACK_STATUS_URL")
         (tmp_path / "bank.env").write_text("\n".join(exports))
         code = f". {tmp_path}/bank.env; exec {shlex.quote(sys.executable)} -m permata_auth token"
@@ -363,7 +365,8 @@ def test_the_sandbox_prints_what_a_shell_can_export_and_serves_until_it_is_stopp
     assert re.fullmatch(r"[\w-]{43}\n", token.stdout)
     assert settings["token_lifetime"] == 7.5
     assert (settings["latency"], settings["clock_skew"]) == (0.01, -2.0)
-    assert settings["single_token"] is settings["reuse_token"] is True
+    assert settings["single_token"] is settings["reuse_token"] is settings["reject_tokens"] is True
+    assert (settings["lock_after"], settings["login_limit"]) == (10, 20)
     assert (ended.status, ended.out) == (143, "")
     assert ended.err == f"The bank is open at {base}; Ctrl-C closes it.\n"
 
@@ -432,6 +435,109 @@ def test_watch_on_a_terminal_is_a_live_view_that_leaves_the_terminal_in_order(
     assert bank.tokens_issued[0].fingerprint in terminal.text
     assert terminal.text.rfind("\x1b[?25h") > terminal.text.rfind("\x1b[?25l") > -1  # the cursor
     assert not secrets.found_in(terminal.text)
+
+
+def test_the_sandbox_runs_a_command_for_as_long_as_that_lasts(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    code = "import sys; from permata_auth.__main__ import run; sys.exit(run() or 7)"
+    ended = run(RUN, "sandbox", sys.executable, "-c", code, "token", "--json")
+    assert (ended.status, ended.err) == (7, "")
+    assert json.loads(ended.out)["token_type"] == "Bearer"
+    killed = run(RUN, "sandbox", "sh", "-c", "kill -9 $$")
+    assert killed.status == 137
+    missing = run(RUN, "sandbox", "/nowhere/at/all")
+    assert (missing.status, missing.out) == (2, "")
+    assert "cannot run /nowhere/at/all" in missing.err
+
+
+@pytest.mark.parametrize("command", ["sandbox"])
+def test_the_example_in_the_help_works(command, monkeypatch):
+    lines = invoke(command, "--help").stdout.partition("Example:\n")[2].splitlines()
+    assert lines
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for line in filter(str.strip, lines):
+        ended = subprocess.run(
+            ["sh", "-ec", line],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.returncode, TRACE in ended.stderr) == (0, False), ended.stderr
+
+
+def test_the_request_log_names_what_was_asked_on_one_line_each():
+    with Script(RUN, "sandbox", "-v") as script:
+        exports = lines_until(script, "PERMATA_CALLBACK_STATUS_URL")
+        url = exports[0].partition("=")[2].strip("'")
+        requests.get(url, timeout=10).close()
+        requests.get(url.replace("/oauth/token", "/a%0Ab%C3%A9%1B"), timeout=10).close()
+        script.process.send_signal(signal.SIGINT)
+        ended = script.end()
+    log = [line for line in ended.err.splitlines() if "Sandbox answered" in line]
+    assert len(log) == 2
+    assert log[0].endswith("Sandbox answered GET /apiservice/oauth/token: 405 (Method Not Allowed)")
+    assert r"GET /apiservice/a\nb\xe9\x1b: 403 (token missing)" in log[1]
+
+
+@pytest.mark.parametrize("command", [["token"], ["sign", "POST", URL], ["watch"]])
+def test_a_timeout_ends_a_login_that_does_not_end(bank, command):
+    with bank.hold_next(10, on="token"):
+        ended = run(RUN, *command, "--timeout", "0.3", env=bank.environment())
+    assert (ended.status, ended.out) == (75, "")
+    assert re.fullmatch(r"Error: .+\n", ended.err)
+    assert ended.seconds < 20
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_stdout_of_few_characters_gets_no_traceback(bank, encoding):
+    env = {**bank.environment(), "PYTHONIOENCODING": encoding}
+    signed = run(RUN, "sign", "POST", URL, "--data", '{"a":"\u540d"}', env=env)
+    assert (signed.status, signed.err) == (0, "")
+    assert re.search(r'^Payload: +{"a":"[^"]+"}$', signed.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_live_view_is_drawn_with_the_characters_there_are(bank, encoding):
+    with Terminal("watch", env={**bank.environment(), "PYTHONIOENCODING": encoding}) as terminal:
+        eventually(lambda: "expires in" in terminal.text)
+        terminal.process.send_signal(signal.SIGINT)
+        code, err = terminal.end()
+    assert (code, err.strip()) == (130, "")
+
+
+def test_a_program_without_metadata_knows_its_version():
+    code = f"""
+        import importlib.metadata
+        def nothing(name):
+            raise importlib.metadata.PackageNotFoundError(name)
+        importlib.metadata.distribution = importlib.metadata.version = nothing
+        {RUN}
+        """
+    ended = run(code, "--version")
+    assert ended.status == 0
+    assert re.fullmatch(r"permata-auth, version \d+\.\d+\S*\n", ended.out)
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_leaves_a_summary(signum, status):
+    with Script(RUN, "demo") as script:
+        lines_until(script, "first login")
+        script.process.send_signal(signum)
+        ended = script.end()
+    assert (ended.status, ended.err.strip()) == (status, "")
+    assert re.search(r"^Calls +\d", ended.out, re.MULTILINE)
+    assert re.search(r"^Result +interrupted; so far no call failed", ended.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80", "200"])
+def test_no_width_cuts_the_summary(columns):
+    ended = run(RUN, "demo", "--seconds", "5", env={"COLUMNS": columns})
+    assert ended.status == 0
+    assert "no call failed, no call waited for a login\n" in ended.out
+    assert "\u2026" not in ended.out
+    assert all(line == line.rstrip() for line in ended.out.splitlines())
 
 
 def no_token_in(text):

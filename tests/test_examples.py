@@ -60,3 +60,64 @@ def test_an_example_runs_against_the_environments_bank(bank, name, expected):
 @pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT)
 def test_an_example_is_small(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
+
+
+def cron(bank, **more):
+    """Run the script for cron; return its exit code and what it printed."""
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("PERMATA_")}
+    url = {"BALANCE_URL": bank.url + "/apiservice/x"}
+    env = {**outside, "PYTHONPATH": str(EXAMPLES.parent), **bank.environment(), **url, **more}
+    arguments = more.get("ARGUMENTS", "701075323").split()
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / "cron_script.py"), *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr, ended.stderr
+    assert (ended.stderr == "") == (ended.returncode == 0)
+    return ended.returncode
+
+
+def test_the_script_for_cron_prints_what_the_bank_says(bank):
+    assert cron(bank) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        (75, {"on": "calls", "status": 503}),
+        (75, {"on": "calls", "status": 429}),
+        (75, {"on": "calls", "fault": "drop"}),
+        (75, {"on": "calls", "fault": "truncated"}),
+        (75, {"on": "token", "status": 503}),
+        (75, {"on": "token", "fault": "reset"}),
+        (1, {"on": "calls", "status": 400}),
+        (1, {"on": "token", "status": 401}),
+        (1, {"on": "token", "fault": "html"}),
+    ],
+)
+def test_the_script_for_cron_tells_whether_to_try_later(bank, code, fault):
+    bank.fail_for(60, **fault)
+    assert cron(bank) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "more"),
+    [
+        (1, {"PERMATA_CLIENT_ID": ""}),
+        (1, {"PERMATA_TOKEN_URL": "nonsense"}),
+        (1, {"PERMATA_TOKEN_STORE": "ftp://x"}),
+        (1, {"PERMATA_TOKEN_STORE": "redis://127.0.0.1?x=1"}),
+        (1, {"BALANCE_URL": "nonsense"}),
+        (1, {"BALANCE_URL": "http://bank.invalid/x"}),
+        (1, {"ARGUMENTS": ""}),
+        (75, {"BALANCE_URL": "https://127.0.0.1:1/x"}),
+        (75, {"BALANCE_URL": "https://bank.invalid/x"}),
+        (75, {"PERMATA_TOKEN_URL": "http://127.0.0.1:1/token"}),
+    ],
+)
+def test_the_script_for_cron_has_no_traceback_for_wrong_settings(bank, code, more):
+    assert cron(bank, **more) == code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .._version import __version__
 from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
 from ..schemes.classic import PermataCredentials
@@ -22,6 +24,7 @@ _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the signal's number, as shells hav
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; expected errors are printed, not raised."""
     signal.signal(signal.SIGTERM, _terminate)
+    _accept_any_text()
     try:
         code = cli.main(arguments, "permata-auth", standalone_mode=False)
     except click.ClickException as error:
@@ -30,6 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _accept_any_text() -> None:
+    """Write a question mark for what the terminal's encoding lacks, in place of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not so under pythonw, or in a test
+            stream.reconfigure(errors="replace")
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -100,6 +110,15 @@ def example(*lines: str) -> str:
     return "\n  ".join(["\b\nExample:", *lines])
 
 
+#: For commands that wait for a login.
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Give up after so many seconds; by default as a login does.",
+)
+
+
 class Body(click.ParamType):  # type: ignore[type-arg]  # generic in newer click alone
     """A request body: text as it is, ``@FILE``, or ``@-`` for stdin; bytes are never changed."""
 
@@ -120,7 +139,7 @@ class Body(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
 
 
 @click.group(cls=_Group)
-@click.version_option(package_name="permata-auth")
+@click.version_option(__version__)
 def cli() -> None:
     """Keep PermataBank access tokens fresh.
 

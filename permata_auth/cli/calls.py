@@ -10,8 +10,9 @@ from .. import _clock
 from .._http import Reply, connect_and_read, exchange, new_session
 from .._settings import url_problem
 from ..callback_status import CallbackStatusClient
+from ..login import RetryPolicy
 from ..schemes.classic import CANONICALIZERS, PermataCredentials
-from .base import Body, TemporaryFailure, cli, example, handler_from_env
+from .base import Body, TemporaryFailure, cli, example, handler_from_env, timeout_option
 
 
 @cli.command(
@@ -42,6 +43,7 @@ def call(
         raise click.BadParameter(problem, param_hint="URL")
     headers = {"Content-Type": content_type} if body else {}
     with handler_from_env(background=False) as handler, new_session(1) as session:
+        until = _clock.now() + timeout
 
         def send(token: str) -> Reply:
             sign = handler.credentials.sign
@@ -52,14 +54,14 @@ def call(
                 headers=headers | sign(token, method, url, body, canonicalizer=canonicalizer),
                 body=body,
                 timeout=connect_and_read(timeout),
-                deadline=_clock.now() + timeout,
+                deadline=until,
             )
 
-        token = handler.get_token()
+        token = handler.get_token(timeout)
         reply = send(token)
         if handler.credentials.is_token_rejected(reply.status_code, reply.body):
             handler.invalidate(token)
-            reply = send(handler.get_token())
+            reply = send(handler.get_token(max(until - _clock.now(), 0.0)))
     click.echo(reply.body)
     _judge(reply.status_code)
 
@@ -76,7 +78,8 @@ def call(
     help="Where to.",
 )
 @click.option("--request-id", help="What the log records are marked with.")
-def send_status(*, path: str, url: str, request_id: str | None) -> None:
+@timeout_option
+def send_status(*, path: str, url: str, request_id: str | None, timeout: float | None) -> None:
     """Send one callback status, its bytes unchanged, and print the bank's answer.
 
     Tried again after 429, 5xx and where there is no answer. Exit codes: 0 for a 2xx, 75 if a
@@ -85,9 +88,10 @@ def send_status(*, path: str, url: str, request_id: str | None) -> None:
     with click.open_file(path, "rb") as file:
         payload = file.read()
     is_open = _allows_insecure_http()
+    retry = None if timeout is None else RetryPolicy(timeout=timeout)
     with (
         handler_from_env(background=False) as handler,
-        CallbackStatusClient(handler, url, allow_insecure_http=is_open) as client,
+        CallbackStatusClient(handler, url, retry=retry, allow_insecure_http=is_open) as client,
     ):
         answer = client.send(payload, request_id=request_id)
     click.echo(json.dumps(answer.body))

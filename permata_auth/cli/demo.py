@@ -20,7 +20,7 @@ from ..login import LoginClient, RetryPolicy
 from ..tokens import AccessToken
 from .bank import new_sandbox
 from .base import cli, example
-from .screen import Screen, grid, token_rows
+from .screen import Screen, token_rows
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -62,6 +62,7 @@ class _Demo:
         self.tallies = [_Tally() for _ in range(threads)]
         self.signed_calls: Counter[str] = Counter()
         self.is_down = False
+        self.began: float | None = None
         self.over = threading.Event()
         self.swaps = 0
         self.outage_is_next = threading.Event()
@@ -77,14 +78,19 @@ class _Demo:
         """Show it, print the summary, and return whether no call failed or waited."""
         workers = [threading.Thread(target=self._call, args=[tally]) for tally in self.tallies]
         workers += [threading.Thread(target=each) for each in (self._call_bank, self._take_down)]
-        with self.screen.open(), self.handler:
-            try:
-                self._show(workers)
-            finally:
-                self.over.set()
-                self.outage_is_next.set()
-            for worker in workers:
-                worker.join(5.0)
+        try:
+            with self.screen.open(), self.handler:
+                try:
+                    self._show(workers)
+                finally:
+                    self.over.set()
+                    self.outage_is_next.set()
+                for worker in workers:
+                    worker.join(5.0)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or a signal to end
+            if self.began is not None:
+                self._summarise("interrupted; so far ")
+            raise
         return self._summarise()
 
     def _show(self, workers: list[threading.Thread]) -> None:
@@ -107,7 +113,7 @@ class _Demo:
             time.sleep(0.1)
 
     def _elapsed(self) -> float:
-        return time.perf_counter() - self.began
+        return 0.0 if self.began is None else time.perf_counter() - self.began
 
     def _call(self, tally: _Tally) -> None:
         self._ask(tally)
@@ -167,7 +173,7 @@ class _Demo:
         rows = token_rows(self.handler.info(), self.bank.token_lifetime)
         return [*rows, ("Bank", bank), *self._results()]
 
-    def _results(self) -> list[tuple[str, RenderableType]]:
+    def _results(self) -> list[tuple[str, str]]:
         info, signed = self.handler.info(), sorted(self.signed_calls.items())
         refreshes = max(info.logins - 1, 0)
         return [
@@ -192,15 +198,16 @@ class _Demo:
     def _slowest(self) -> str:
         return f"{max(tally.slowest for tally in self.tallies) * 1000:.2f} ms"
 
-    def _summarise(self) -> bool:
+    def _summarise(self, beginning: str = "") -> bool:
         is_good = not (self._failed() or self.handler.waited or self.signed_calls["refused"])
         verdict = (
-            Text("no call failed, no call waited for a login", style="bold green")
+            Text(f"{beginning}no call failed, no call waited for a login", style="bold green")
             if is_good
-            else Text("a call failed, was refused, or waited for a login", style="bold red")
+            else Text(
+                f"{beginning}a call failed, was refused, or waited for a login", style="bold red"
+            )
         )
-        self.screen.console.print()
-        self.screen.console.print(grid([*self._results(), ("Result", verdict)]))
+        self.screen.summarise([*self._results(), ("Result", verdict)])
         return is_good
 
 

@@ -69,16 +69,22 @@ class Screen:
             local = at.astimezone()
             stamp = f"{local:%H:%M:%S}" if self.is_live else local.isoformat(" ", "milliseconds")
             line = Text.assemble((stamp, "dim"), "  ", text)
-            if self.is_live:
-                self.console.print(line, no_wrap=True, overflow="ellipsis")
-            else:
-                self.console.print(line, soft_wrap=True)
+            self.console.print(line, soft_wrap=not self.is_live)
+
+    def summarise(self, rows: Iterable[tuple[str, str | Text]]) -> None:
+        """Print lines that no width cuts: a narrow terminal wraps them, a file has them whole."""
+        self.console.print()
+        for label, text in rows:
+            line = Text.assemble((f"{label:<14}", "dim"), text)
+            self.console.print(line, soft_wrap=True)
 
     def draw(self, title: str, rows: Iterable[tuple[str, RenderableType]]) -> None:
         """Print what was noted, and renew the picture."""
         self.write()
         if self.is_live:
-            panel = Panel(grid(rows), title=title, title_align="left", border_style="dim", width=80)
+            width = min(80, self.console.width)
+            panel = Panel(_grid(rows), title=title, title_align="left", width=width)
+            panel.border_style = "dim"
             self._live.update(panel, refresh=True)
 
 
@@ -106,11 +112,11 @@ def _span(secs: float) -> str:
     return f"{secs:.1f} s" if secs < 100 else str(timedelta(seconds=round(secs)))
 
 
-def grid(rows: Iterable[tuple[str, RenderableType]]) -> Table:
+def _grid(rows: Iterable[tuple[str, RenderableType]]) -> Table:
     """Return labels and values in two columns."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for label, value in rows:
         table.add_row(label, value)
     return table

@@ -10,7 +10,7 @@ from .. import _clock
 from .._settings import url_problem
 from ..schemes.classic import CANONICALIZERS, PermataCredentials
 from ..tokens import AccessToken
-from .base import Body, cli, example, handler_from_env
+from .base import Body, cli, example, handler_from_env, timeout_option
 
 
 def _token_in(
@@ -43,6 +43,7 @@ def _token_in(
     callback=_token_in,
     help="Take the token from this environment variable instead of logging in.",
 )
+@timeout_option
 @click.option("--show-token", is_flag=True, help="Show the token itself: never in a ticket.")
 def sign(
     *,
@@ -51,6 +52,7 @@ def sign(
     body: bytes,
     canonicalizer: str | None,
     token: AccessToken | None,
+    timeout: float | None,
     show_token: bool,
 ) -> None:
     """Show what would be signed for a call, and the headers, without making the call.
@@ -64,7 +66,7 @@ def sign(
         raise click.BadParameter(problem, param_hint="URL")
     if token is None:
         with handler_from_env(background=False) as handler:
-            token = handler.get_access_token()
+            token = handler.get_access_token(timeout)
     shown = token.value if show_token else f"<token {token.fingerprint}>"
     headers = credentials.sign(token.value, method, url, body, canonicalizer=canonicalizer)
     headers["Authorization"] = f"Bearer {shown}"

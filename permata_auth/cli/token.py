@@ -11,16 +11,17 @@ from rich.console import RenderableType
 from ..events import Event, TokenSwapped
 from ..exceptions import PermataAuthError, RequestTimeoutError
 from ..handler import HandlerInfo, LoginHandler
-from .base import cli, example, handler_from_env
+from .base import cli, example, handler_from_env, timeout_option
 from .screen import Screen, clock_time, token_rows
 
 
 @cli.command(epilog=example("TOKEN=$(permata-auth token)"))
 @click.option("--json", "as_json", is_flag=True, help="Print its type, scope and expiry too.")
-def token(as_json: bool) -> None:
+@timeout_option
+def token(as_json: bool, timeout: float | None) -> None:
     """Log in and print one access token to stdout, and nothing else."""
     with handler_from_env(background=False) as handler:
-        token = handler.get_access_token()
+        token = handler.get_access_token(timeout)
     answer = {
         "access_token": token.value,
         "token_type": token.token_type,
@@ -32,7 +33,8 @@ def token(as_json: bool) -> None:
 
 
 @cli.command(epilog=example("permata-auth watch", "permata-auth watch >> token-life.log"))
-def watch() -> None:
+@timeout_option
+def watch(timeout: float | None) -> None:
     """Keep a token fresh and show its life, until Ctrl-C.
 
     Names the token by the first digits of its SHA-256, never shows it. Prints one line for each
@@ -47,7 +49,7 @@ def watch() -> None:
         screen.note_event(event)
 
     with handler_from_env(on_event=note_event) as handler:
-        handler.get_token()
+        handler.get_token(timeout)
         with screen.open():
             while True:
                 _keep_fresh(handler)

@@ -17,17 +17,26 @@ need, or takes the token from ``PERMATA_TOKEN_STORE``; the worker's shutdown sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
 from typing import Any
 
+import requests
+import urllib3
+
+from .._http import Reply
 from ..events import Event
-from ..exceptions import CallbackStatusError, PermataAuthError
+from ..exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
 from ..handler import LoginHandler
 from ._services import Services
 
 try:
     from celery import Celery, Task
     from celery.signals import worker_process_shutdown, worker_shutdown
+    from celery.utils.time import get_exponential_backoff_interval
 except ModuleNotFoundError as _error:
     raise ImportError(
         "permata_auth.integrations.celery needs Celery: pip install 'permata-auth[celery]'"
@@ -39,10 +48,15 @@ _SHUTDOWN_TIMEOUT = 1.0
 class PermataTask(Task):  # type: ignore[type-arg]
     """A base for tasks that call the bank.
 
-    An error of ours with ``retryable`` true is tried again: after its ``retry_after`` seconds, or
-    after an exponential wait with jitter (600 s at most), whichever is longer; ten times
-    (``max_retries``). Every other error fails the task at once. Errors pass through the result
-    backend: with the JSON serialiser as their class and message, with pickle whole.
+    Tried again are errors of ours with ``retryable`` true, and errors of requests from before
+    anything was sent: the name is unknown, the connection refused or not made in time, the proxy
+    not reached. Each after its ``retry_after`` seconds, or after an exponential wait with jitter
+    (600 s at most), whichever is longer; ten times (``max_retries``). Every other error fails the
+    task at once. Errors pass through the result backend: with the JSON serialiser as their class
+    and message, with pickle whole.
+
+    A task is run again from its start: one that must not repeat the first of its calls when the
+    second fails is better made as two tasks.
     """
 
     abstract = True
@@ -51,16 +65,104 @@ class PermataTask(Task):  # type: ignore[type-arg]
     retry_backoff = True
     retry_backoff_max = 600
     retry_jitter = True
+    #: Set it to true in a task that may be done twice: a connection that broke, an answer that did
+    #: not come in time, and an HTTPError of 429 or 5xx are then tried again, too.
+    retry_sent = False
+    #: No ``retry_after`` counts for more seconds than these. With a broker on Redis, a task that
+    #: waits for longer than the broker's visibility timeout (an hour) is run twice.
+    max_retry_after = 1800.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.request.called_directly:
+            return super().__call__(*args, **kwargs)
+        try:
+            return self.run(*args, **kwargs)
+        except requests.RequestException as error:
+            if not (_is_unsent(error) or (self.retry_sent and _is_temporary(error))):
+                raise
+            asked = self._bounded(_retry_after(error.response))
+            raise self.retry(exc=error, countdown=max(self._backoff(), asked)) from None
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Retry as Celery does, no sooner than the error allows; raise one that is permanent."""
-        error = options.get("exc")
+        """Retry as Celery does, no sooner than the error allows; raise one that is permanent.
+
+        The error is ``exc``, or the one that is being handled. An ``eta`` is taken as it is.
+        """
+        options |= zip(_RETRY_ARGUMENTS, args, strict=False)
+        error = options.get("exc") or sys.exc_info()[1]
         if isinstance(error, PermataAuthError):
             if not error.retryable:
                 raise error
-            asked = getattr(error, "retry_after", None) or 0.0
-            options["countdown"] = max(options.get("countdown") or 0.0, asked)
-        return super().retry(*args, **options)
+            asked = self._bounded(getattr(error, "retry_after", None))
+            if asked and options.get("eta") is None:
+                options["countdown"] = max(options.get("countdown") or 0.0, asked)
+        return super().retry(**options)
+
+    def _backoff(self) -> float:
+        """Return the seconds that Celery's own options ask for before the next attempt."""
+        if not self.retry_backoff:
+            return float(self.default_retry_delay)
+        return get_exponential_backoff_interval(
+            factor=max(1, int(self.retry_backoff)),
+            retries=self.request.retries,
+            maximum=self.retry_backoff_max,
+            full_jitter=self.retry_jitter,
+        )
+
+    def _bounded(self, retry_after: float | None) -> float:
+        return min(retry_after or 0.0, self.max_retry_after)
+
+
+_RETRY_ARGUMENTS = ("args", "kwargs", "exc", "throw", "eta", "countdown", "max_retries")
+_REDIRECT: CodeType = requests.Session.resolve_redirects.__code__
+_ATTEMPT: CodeType = urllib3.HTTPConnectionPool.urlopen.__code__
+_TEMPORARY_REFUSAL = re.compile(r"Tunnel connection failed: (429|5\d\d)")
+
+
+def _is_unsent(error: requests.RequestException) -> bool:
+    """Say whether the bank can have seen nothing of the request, nor of one before it."""
+    for cause in _causes(error):
+        codes = [frame.f_code for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        if _REDIRECT in codes or codes.count(_ATTEMPT) > 1:
+            # requests follows a redirect, or urllib3 calls itself to try again: this request
+            # was not sent, but one before it was.
+            return False
+    return isinstance(error, requests.ConnectTimeout) or any(
+        isinstance(cause, urllib3.exceptions.ConnectTimeoutError)  # NewConnectionError is one
+        or _TEMPORARY_REFUSAL.match(str(cause))
+        for cause in _causes(error)
+    )
+
+
+def _is_temporary(error: requests.RequestException) -> bool:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    return isinstance(error, _BROKEN)
+
+
+_BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an error of requests, by what each wraps, to what really happened."""
+    at: object = error
+    while isinstance(at, BaseException):
+        yield at
+        wrapped = (getattr(at, "reason", None), getattr(at, "original_error", None), *at.args[:1])
+        at = next((inner for inner in wrapped if isinstance(inner, BaseException)), None)
+
+
+def _retry_after(response: requests.Response | None) -> float | None:
+    if response is None:
+        return None
+    reply = Reply(
+        status_code=response.status_code, headers=response.headers, body=b"", is_complete=True
+    )
+    return reply.retry_after
 
 
 class CeleryServices(Services):
@@ -78,19 +180,28 @@ class CeleryServices(Services):
 def init_celery(
     app: Celery,
     *,
+    name: str = "permata_auth",
     handler: LoginHandler | None = None,
     settings: Mapping[str, Any] | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> CeleryServices:
     """Give the tasks of ``app`` a handler, and return what they use: ``.handler``, ``.session``.
 
-    ``settings``: ``{"PERMATA_TOKEN_URL": …}`` and so on; the environment's values for what is not
-    in it. ``handler``: one that exists, in place of one made from settings. Starts nothing, reads
-    no setting.
+    Starts nothing, reads no setting. Raises ConfigurationError for a name that the app has.
+
+    Args:
+        app: Celery's.
+        name: The task that delivers callback statuses is called ``<name>.send_callback_status``.
+            An app with two banks, or two merchants, needs a name for each.
+        handler: One that exists, in place of one made from settings.
+        settings: ``{"PERMATA_TOKEN_URL": …}`` and so on; the environment's values for what is not
+            in it.
+        on_event: Called with each event of the handler that is made.
     """
+    _claim(app, name)
     services = CeleryServices(settings or {}, handler=handler, on_event=on_event)
 
-    @app.task(base=PermataTask, name="permata_auth.send_callback_status", shared=False)
+    @app.task(base=PermataTask, name=f"{name}.send_callback_status", shared=False)
     def send_callback_status(
         payload: str | dict[str, Any] | list[Any], request_id: str | None = None
     ) -> dict[str, Any]:
@@ -101,7 +212,7 @@ def init_celery(
                 f"the bank is overloaded or down (HTTP {answer.http_status}); wait",
                 retryable=True,
                 status_code=answer.http_status,
-                retry_after=getattr(answer, "retry_after", None),
+                retry_after=answer.retry_after,
             )
         return {"http_status": answer.http_status, "body": answer.body}
 
@@ -110,3 +221,18 @@ def init_celery(
     worker_process_shutdown.connect(services._stop)
     worker_shutdown.connect(services._stop)
     return services
+
+
+def _claim(app: Celery, name: str) -> None:
+    if not isinstance(app, Celery):
+        raise ConfigurationError("app must be a Celery app")
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError("name must be a text that is not empty")
+    # Kept with the app: Celery's own registry of tasks is not complete before it is finalised.
+    names: set[str] = vars(app).setdefault("_permata_auth_names", set())
+    if name in names:
+        raise ConfigurationError(
+            f"init_celery() was called before for this app with name={name!r}; its tasks would use "
+            "one bank of the two; give each call a name of its own"
+        )
+    names.add(name)

@@ -38,18 +38,35 @@ encoding     ``encoding="latin-1", charset="utf-8"``: one is used, the other dec
 ``html``, ``empty`` and ``json`` with ``body`` or ``raw`` replace the bank's work: no token is
 issued, nothing is delivered. The others do the work and spoil the reply.
 
+Rules for the pace of logins, to be set at any time:
+
+=======================  ========================================================================
+lock_after, lock_window  so many refused logins within so many seconds lock the account: 401
+                         ``account locked``, also to right credentials, until ``unlock()``
+login_limit,             so many logins within so many seconds; those beyond get a 429 whose
+login_limit_window       ``Retry-After`` is the seconds that are left
+reject_tokens            every call is answered "token rejected", with a fresh token too; for a
+                         while: ``reject_tokens_for(seconds)``
+=======================  ========================================================================
+
+The counters count everything. ``requests``, ``deliveries`` and ``tokens_issued`` have the last
+10,000 records of their kind and at most 16 MiB (``max_records``, ``max_record_bytes``).
+
 Other processes drive the bank with JSON over HTTP, unless ``admin=False``:
 
 =======================  ========================================================================
 POST faults              ``{"fault": "status", "n": 1, "on": "any", "arguments": {…}}``; with
                          ``"seconds"`` instead of ``"n"``: for a while
 DELETE faults            forget all faults, release all gates
-GET counters             logins, login_attempts, replays, deliveries, calls (by status)
+GET counters             logins, login_attempts, refused_logins, limited_logins, replays,
+                         deliveries, calls (by status), rejected_calls; is_locked
 DELETE counters          ``reset_counters()``
 GET requests             what was asked and how it was answered; credentials and bodies masked
 GET deliveries           the bodies accepted by the callback status endpoint
 GET or POST settings     ``{"token_lifetime": 2.0, "single_token": true, …}``
 POST revoke              ``{"token": "…"}``, or ``{}`` for all
+POST reject              ``{"seconds": 3}``: ``reject_tokens_for(3)``
+POST unlock              ``unlock()``
 =======================  ========================================================================
 
 All of these are below ``bank.admin_url`` (``/__sandbox__/``). Anyone who reaches the port may use
@@ -65,7 +82,7 @@ except ModuleNotFoundError as _error:
         "permata_auth.sandbox needs Werkzeug: pip install 'permata-auth[sandbox]'"
     ) from _error
 
-from .faults import Gate
+from .fault_book import Gate
 from .messages import IssuedToken, RecordedRequest
 from .server import Sandbox
 

@@ -18,18 +18,17 @@ _SETTINGS = (
     "timestamp_tolerance",
     "reuse_token",
     "single_token",
+    "reject_tokens",
     "canonicalizer",
+    "lock_after",
+    "lock_window",
+    "login_limit",
+    "login_limit_window",
 )
 
 
 def _counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
-    return {
-        "logins": bank.logins,
-        "login_attempts": bank.login_attempts,
-        "replays": bank.replays,
-        "deliveries": len(bank.deliveries),
-        "calls": bank.calls_by_status,
-    }
+    return bank.counters()
 
 
 def _reset_counters(bank: Sandbox, **_: Any) -> dict[str, Any]:
@@ -54,8 +53,10 @@ def _add_fault(
     on: str = "any",
     arguments: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    bounds = {"left": n} if seconds is None else {"seconds": seconds}
-    bank._faults.fail(fault, on, arguments or {}, **bounds)
+    if seconds is None:
+        bank.fail_next(n, fault, on=on, **(arguments or {}))
+    else:
+        bank.fail_for(seconds, fault, on=on, **(arguments or {}))
     return {}
 
 
@@ -81,6 +82,16 @@ def _revoke(bank: Sandbox, *, token: str | None = None) -> dict[str, Any]:
     return {"known": bank.revoke(token)}
 
 
+def _unlock(bank: Sandbox, **_: Any) -> dict[str, Any]:
+    bank.unlock()
+    return {}
+
+
+def _reject_tokens(bank: Sandbox, *, seconds: float) -> dict[str, Any]:
+    bank.reject_tokens_for(seconds)
+    return {}
+
+
 _ACTIONS: dict[tuple[str, str], Callable[..., dict[str, Any]]] = {
     ("GET", "counters"): _counters,
     ("DELETE", "counters"): _reset_counters,
@@ -91,6 +102,8 @@ _ACTIONS: dict[tuple[str, str], Callable[..., dict[str, Any]]] = {
     ("GET", "settings"): _settings,
     ("POST", "settings"): _settings,
     ("POST", "revoke"): _revoke,
+    ("POST", "reject"): _reject_tokens,
+    ("POST", "unlock"): _unlock,
 }
 
 

@@ -78,6 +78,12 @@ class RecordedRequest:
     reason: str
     token_fingerprint: str | None
 
+    @property
+    def size(self) -> int:
+        """The bytes of its path, headers and body."""
+        fields = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.path) + fields + len(self.body)
+
     def masked(self) -> dict[str, Any]:
         """Return a JSON-able dict of everything but credentials, signatures and the body."""
         fields = attrs.asdict(self, recurse=False)

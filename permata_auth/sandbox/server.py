@@ -1,4 +1,4 @@
-"""The bank on a socket: listener, connections, and how replies and faults reach the wire."""
+"""The bank as tests and programs use it: opened, closed, driven, asked what it has seen."""
 
 from __future__ import annotations
 
@@ -6,24 +6,18 @@ import contextlib
 import logging
 import os
 import socket
-import struct
 import threading
 import time
 from collections.abc import Iterator
-from email.utils import formatdate
-from http.client import responses
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
-from werkzeug.wrappers import Request
 
 from . import bank as rules
 from .admin import administer
-from .faults import FaultBook, Gate
+from .fault_book import FaultBook, Gate
+from .listener import Listener, bound
 from .messages import ADMIN_PREFIX, CALLBACK_PATH, TOKEN_PATH, Inbound, Reply, bank_error
 
 if TYPE_CHECKING:
@@ -34,144 +28,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("permata_auth.sandbox")
 
 _BACKLOG = 1024
-_POLL_SECS = 0.05
-_JOIN_SECS = 5.0
-
-
-class _Handler(WSGIRequestHandler):
-    """One connection. Writes replies itself: Werkzeug's writer closes after each one."""
-
-    server: _Listener
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def run_wsgi(self) -> None:
-        try:
-            # The body is read to its end before anything else: the next request follows it.
-            environ = Request(self.make_environ())
-            request = Inbound(
-                method=environ.method,
-                path=environ.path,
-                headers=Headers(self.headers.items()),
-                body=environ.get_data(),
-            )
-            self._transmit(self.server.serve(request), is_head=request.method == "HEAD")
-        except (OSError, HTTPException):
-            self.close_connection = True
-
-    def _transmit(self, reply: Reply, *, is_head: bool) -> None:
-        self.server.pause(reply.delay)
-        head = self._head(reply)
-        body = b"" if is_head else reply.body
-        if reply.wire is None:
-            self.wfile.write(head + body)
-            return
-        self.close_connection = True
-        for piece in reply.wire.pieces(head, body):
-            self.connection.sendall(piece)
-            self.server.pause(reply.wire.interval)
-        if reply.wire.reset:
-            self._reset()
-
-    def _head(self, reply: Reply) -> bytes:
-        fields = {
-            "Date": formatdate(self.server.bank.now(), usegmt=True),
-            "Content-Type": reply.content_type,
-            "Content-Length": str(len(reply.body)),
-            **dict(reply.headers),
-        }
-        if reply.wire:
-            fields["Connection"] = "close"
-        if reply.status in (204, 304):
-            del fields["Content-Length"], fields["Content-Type"]
-        lines = [f"HTTP/1.1 {reply.status} {responses.get(reply.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in fields.items()]
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-    def _reset(self) -> None:
-        linger = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        # Closed here and now: the server's own way out would send an orderly FIN first.
-        os.close(self.connection.detach())
-
-    def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - Werkzeug's name
-        _log.debug("Sandbox refused what is no HTTP request")
-
-
-class _Listener(ThreadedWSGIServer):
-    """The open phase of a bank: one accept thread and one thread for each connection."""
-
-    def __init__(self, bank: Sandbox, listening: socket.socket) -> None:
-        host, port = listening.getsockname()[:2]
-        self.bank = bank
-        self._halt = threading.Event()
-        self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
-        # No WSGI application: the handler asks the bank directly.
-        super().__init__(host, port, bank, _Handler, fd=listening.fileno())  # type: ignore[arg-type]
-        self._accepting = threading.Thread(
-            target=self.serve_forever, args=(_POLL_SECS,), daemon=True
-        )
-        self._accepting.name = f"permata-sandbox-{port}"
-        self._accepting.start()
-
-    def serve(self, request: Inbound) -> Reply:
-        """Ask the bank, as long as it is open."""
-        return self.bank._serve(request, self._halt)
-
-    def pause(self, seconds: float) -> None:
-        """Wait, unless the bank closes meanwhile: then the connection ends here."""
-        if self._halt.wait(seconds) if seconds else self._halt.is_set():
-            raise ConnectionAbortedError
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        thread = threading.Thread(
-            target=self.process_request_thread, args=(request, client_address), daemon=True
-        )
-        thread.name = "permata-sandbox-connection"
-        with self._lock:
-            self._open = {sock: old for sock, old in self._open.items() if old.is_alive()}
-            # Started under the lock: a thread in the table that is not alive has ended.
-            thread.start()
-            self._open[request] = thread
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Swallow what would be printed: the bank keeps its own errors for ``check()``."""
-
-    def halt(self) -> None:
-        """Let no request go on: neither one that waits nor one that comes now."""
-        self._halt.set()
-
-    def close(self) -> None:
-        """Refuse new connections, drop the open ones and join the threads, within a bound."""
-        self.halt()
-        # Shutting down, unlike closing, also acts on copies of the socket in forked children.
-        _shut(self.socket)
-        self.shutdown()
-        with self._lock:
-            connections = dict(self._open)
-        for connection in connections:
-            _shut(connection)
-        deadline = time.monotonic() + _JOIN_SECS
-        for thread in (self._accepting, *connections.values()):
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _shut(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.shutdown(socket.SHUT_RDWR)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """Return a socket that owns the address but refuses connections, for it does not listen."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -181,6 +37,12 @@ class Sandbox(rules.Bank):
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. Every method may be called
     from any thread. A forked child that inherits the object can neither stop nor silence the bank;
     it asks for counters over the admin HTTP path.
+
+    Args:
+        host: The address to listen on; loopback, as the port gives control over the bank.
+        port: 0 takes a free one.
+        admin: Whether ``/__sandbox__/`` answers.
+        log_requests: Log each request at INFO rather than DEBUG.
     """
 
     host: str = attrs.field(default="127.0.0.1")
@@ -189,7 +51,7 @@ class Sandbox(rules.Bank):
     log_requests: bool = attrs.field(default=False)
     _faults: FaultBook = attrs.field(factory=FaultBook, init=False, repr=False)
     _address: tuple[str, int] | None = attrs.field(default=None, init=False, repr=False)
-    _listener: _Listener | None = attrs.field(default=None, init=False, repr=False)
+    _listener: Listener | None = attrs.field(default=None, init=False, repr=False)
     _reserved: socket.socket | None = attrs.field(default=None, init=False, repr=False)
     _owner: int = attrs.field(default=0, init=False, repr=False)
     _switching: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
@@ -199,7 +61,7 @@ class Sandbox(rules.Bank):
         """Open the bank and return it; does nothing if it is open or down. Raises OSError."""
         with self._switching:
             if self._reserved is None:
-                self._reserved = _bound(self.host, self.port)
+                self._reserved = bound(self.host, self.port)
                 self._address = self._reserved.getsockname()[:2]
                 self._owner = os.getpid()
                 self._listen()
@@ -224,7 +86,7 @@ class Sandbox(rules.Bank):
             if self._reserved and self._listener:
                 self._close()
                 self._reserved.close()
-                self._reserved = _bound(*self._running_address())
+                self._reserved = bound(*self._running_address())
 
     def come_up(self) -> None:
         """Listen again on the same port; does nothing if the bank is not down."""
@@ -244,7 +106,7 @@ class Sandbox(rules.Bank):
     def _listen(self) -> None:
         if self._listener is None and self._reserved:
             self._reserved.listen(_BACKLOG)
-            self._listener = _Listener(self, self._reserved)
+            self._listener = Listener(self._serve, self.now, self._reserved)
 
     def _close(self) -> None:
         listener, self._listener = self._listener, None
@@ -362,5 +224,7 @@ class Sandbox(rules.Bank):
             reply = bank_error(500, "Internal Server Error", reason="internal error")
         self._record(request, reply, at)
         level = logging.INFO if self.log_requests else logging.DEBUG
-        _log.log(level, "Sandbox answered %s: %s (%s)", request.method, reply.status, reply.reason)
+        # As ASCII: a path may hold anything, line breaks too.
+        line = f"{request.method} {request.path}".encode("unicode_escape").decode()
+        _log.log(level, "Sandbox answered %s: %s (%s)", line, reply.status or "-", reply.reason)
         return attrs.evolve(reply, delay=reply.delay + self.latency)

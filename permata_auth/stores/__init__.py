@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
@@ -31,9 +33,18 @@ def store_from_env(
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and not parts.query:
         from .file import FileTokenStore  # noqa: PLC0415 - needs an extra
 
-        return FileTokenStore(unquote(parts.path) or None)
+        return FileTokenStore(_folder(parts.path) or None)
     if parts.scheme in ("redis", "rediss", "valkey", "valkeys", "unix"):
         from .redis import RedisTokenStore  # noqa: PLC0415 - needs an extra
 
         return RedisTokenStore(url)
     raise ConfigurationError(f"{name} must be a file:///, redis:// or rediss:// URL")
+
+
+def _folder(path: str) -> str:
+    """Return the folder that the path of a file URL names, on Windows with its drive."""
+    folder = unquote(path)
+    if sys.platform == "win32":  # RFC 8089, appendix E.2: file:///C:/folder, or C| as of old
+        folder = re.sub(r"^/([A-Za-z])[:|](?=[/\\]|$)", r"\1:", folder)
+        folder = f"{folder}/" if re.fullmatch("[A-Za-z]:", folder) else folder
+    return folder

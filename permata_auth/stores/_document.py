@@ -1,4 +1,4 @@
-"""The form that a token has in a store, and how long it lives for who reads it there."""
+"""The form that a token, or a failure, has in a store, and how long it lives for its reader."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import json
 import math
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from .. import _clock
 from ..tokens import AccessToken
+from .failures import StoredFailure
 
 _VERSION = 1
 
@@ -56,11 +60,7 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
         issued = datetime.fromisoformat(document["issued_at"])
         expires = datetime.fromisoformat(document["expires_at"])
         by_wall = expires.timestamp() - _clock.wall()
-        if document["clock"] is not None and document["clock"] == _running_clock():
-            life = document["deadline"] - _clock.now()
-        else:
-            life = min(by_wall, (expires - issued).total_seconds())
-        life = min(life, time_to_live)
+        life = _life(document, by_wall, (expires - issued).total_seconds(), time_to_live)
         # Dates as this process's wall clock has them, but for the noise of reading two clocks.
         drift = timedelta(seconds=0.0 if abs(life - by_wall) < 0.001 else life - by_wall)
         token = AccessToken(
@@ -74,3 +74,45 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
         # From None: a parser's own error holds the whole document.
         raise ValueError("it holds no token of these credentials") from None
     return token if life > 0 else None
+
+
+def dump_failure(key: str, failure: StoredFailure) -> bytes:
+    """Return the document of ``failure``."""
+    document = {
+        "version": _VERSION,
+        "key": key,
+        "failure": attrs.asdict(failure),
+        "expires_at": _clock.wall() + failure.expires_in,
+        "clock": _running_clock(),
+        "deadline": _clock.now() + failure.expires_in,
+    }
+    return json.dumps(document).encode()
+
+
+def parse_failure(
+    key: str, data: bytes | str, *, time_to_live: float = math.inf
+) -> StoredFailure | None:
+    """Return the failure in a document with the seconds that it is still kept.
+
+    They are counted as those of a token are. None for one that is kept no longer, and for all that
+    is no document of ``key``: the worst that this costs is one login.
+    """
+    try:
+        document = json.loads(data)
+        if document["version"] != _VERSION or document["key"] != key:
+            return None
+        failure = StoredFailure(**document["failure"])
+        by_wall = document["expires_at"] - _clock.wall()
+        life = _life(document, by_wall, failure.expires_in, time_to_live)
+        left = attrs.evolve(failure, expires_in=min(life, failure.expires_in))
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return None
+    return left if left.expires_in > 0 else None
+
+
+def _life(document: Any, by_wall: float, whole: float, time_to_live: float) -> float:
+    """Return the seconds that are left, by the first of the clocks that can be believed."""
+    if document["clock"] is not None and document["clock"] == _running_clock():
+        left = _clock.seconds_left(float(document["deadline"]), by_wall + _clock.wall())
+        return min(left, time_to_live)
+    return min(by_wall, whole, time_to_live)

@@ -8,6 +8,9 @@ from typing import Protocol
 from .._settings import require_instance
 from ..tokens import AccessToken
 
+#: Seconds; longer than any login's budget, so that it is the handler that bounds a wait.
+DEFAULT_LOCK_TIMEOUT = 300.0
+
 
 class TokenStore(Protocol):
     """Share one token per key between all who log in with the same credentials.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import attrs
 
 from .. import _clock, exceptions
 from .._pace import Pause, Row
+from .._settings import duration, seconds
 from ..exceptions import PermataAuthError, TokenEndpointError, TransportError
 
 #: How long a store keeps a failure: as long as the longest pause, and so that the count of failures
@@ -18,30 +21,30 @@ _MAX_TEXT = 300
 class StoredFailure:
     """A login that failed, as a token store keeps it. Holds no secret.
 
-    A store keeps it for :data:`RETENTION_SECS` seconds and returns it with ``age`` set.
-
     Args:
         row: The kind of failure, a value of :class:`~permata_auth._pace.Row`.
         count: How many of this kind there were in a row, this one included.
         pause: The seconds from the failure to the next login.
-        age: The seconds since the failure.
+        expires_in: The seconds for which the store still keeps it; the store sets it as it loads.
         proof: Tells credentials that met the failure from others of the same name.
         kind: The name of the error's class.
         message: The error's text.
         status_code: The HTTP status of the token endpoint, if it came from there.
         error: The bank's error code, if there was one.
+        error_description: The bank's own words, if there were any.
         rejected: The fingerprint of the rejected token, where it is for that.
     """
 
     row: str
     count: int
     pause: float
-    age: float = 0.0
+    expires_in: float = attrs.field(default=RETENTION_SECS, converter=seconds, validator=duration())
     proof: str
     kind: str
     message: str
     status_code: int | None = None
     error: str | None = None
+    error_description: str | None = None
     rejected: str | None = None
 
     @classmethod
@@ -57,18 +60,19 @@ class StoredFailure:
             message=str(error)[:_MAX_TEXT] if isinstance(error, PermataAuthError) else "",
             status_code=getattr(error, "status_code", None),
             error=getattr(error, "error", None),
+            error_description=getattr(error, "error_description", None),
             rejected=pause.rejected,
         )
 
     def to_pause(self) -> Pause:
         """Return the pause that this failure means here. Raises ValueError for what is none."""
-        failed_at = _clock.now() - max(self.age, 0.0)
+        failed_at = _clock.now() - max(RETENTION_SECS - self.expires_in, 0.0)
         return Pause(
             row=Row(self.row),
             error=self._to_error(),
-            count=self.count,
+            count=int(self.count),
             failed_at=failed_at,
-            until=failed_at + self.pause,
+            until=failed_at + float(self.pause),
             is_shared=True,
             rejected=self.rejected,
         )
@@ -80,4 +84,15 @@ class StoredFailure:
         error = kind(self.message)
         if isinstance(error, TokenEndpointError):
             error.status_code, error.error = self.status_code, self.error
+            error.error_description = self.error_description
         return error
+
+
+class FailureStore(Protocol):
+    """A token store that shares failures too. With any other, each process paces itself."""
+
+    def load_failure(self, key: str) -> StoredFailure | None:
+        """Return the stored failure while it is kept, or None where none can be read."""
+
+    def save_failure(self, key: str, failure: StoredFailure | None) -> None:
+        """Store ``failure`` in place of any other, for its ``expires_in``; None removes it."""

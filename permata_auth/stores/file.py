@@ -14,9 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .._logging import extra
+from .._settings import Seconds, finite_seconds
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
+from .base import DEFAULT_LOCK_TIMEOUT
+from .failures import StoredFailure
 
 _missing: ImportError | None = None
 try:
@@ -26,7 +29,6 @@ except ModuleNotFoundError as _error:
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 30.0
 _POLL_INTERVAL = 0.02
 _LARGEST_FILE = 64 * 1024
 _IS_POSIX = os.name == "posix"
@@ -38,18 +40,32 @@ _UNREADABLE = (errno.ELOOP, errno.EMLINK, errno.EACCES, errno.EPERM, errno.ENXIO
 class FileTokenStore:
     """Share tokens between the processes of one user on one host. Thread-safe, and safe to fork.
 
-    ``path`` is a folder, made (0700) when it is first needed; by default one in the user's cache
-    folder. It holds a file (0600) for each key, not encrypted. A file that is torn, foreign or
+    The folder holds a file (0600) for each key, not encrypted. A file that is torn, foreign or
     open to other users counts as none, is reported once, and is replaced by the next write.
-    Methods block as long as the disk, ``lock()`` 30 seconds at most. Raises TokenStoreError.
+    Methods block as long as the disk. Raises TokenStoreError, ConfigurationError for arguments
+    that make no sense.
+
+    Args:
+        path: The folder, made (0700) when it is first needed; by default one in the user's cache
+            folder.
+        lock_timeout: Seconds that ``lock()`` waits at most. A :class:`LoginHandler` bounds its
+            wait by itself, so this is longer than any login's budget.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
+    ) -> None:
         if _missing:
             raise ImportError(
                 "FileTokenStore needs filelock: pip install 'permata-auth[file]'"
             ) from _missing
+        if path is not None and not (isinstance(path, str | os.PathLike) and os.fspath(path)):
+            raise ConfigurationError("path must be the path of a folder, as a str or a Path")
         self.path = (default_folder() if path is None else _expanded(Path(path))).absolute()
+        self._lock_timeout = finite_seconds("lock_timeout", lock_timeout)
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -87,6 +103,26 @@ class FileTokenStore:
             if self._holds(key, token):  # still: nobody else writes now
                 self._file(key, "json").unlink(missing_ok=True)
 
+    def load_failure(self, key: str) -> StoredFailure | None:
+        """Return the stored failure while it is kept."""
+        try:
+            with _as_store_errors():
+                data = _read(self._file(key, "failure"))
+        except ValueError:
+            return None
+        return None if data is None else _document.parse_failure(key, data)
+
+    def save_failure(self, key: str, failure: StoredFailure | None) -> None:
+        """Store ``failure`` in place of any other; None removes it."""
+        target = self._file(key, "failure")
+        if failure is None and not os.path.lexists(target):
+            return
+        with self._locked(key, "write"), _as_store_errors():
+            if failure is None:
+                target.unlink(missing_ok=True)
+            else:
+                _write(target, _document.dump_failure(key, failure))
+
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Keep every other process and thread out; it ends with the process, however that dies."""
@@ -104,7 +140,7 @@ class FileTokenStore:
             # A new object each time, which opens the file anew: no lock is shared between
             # threads, or inherited through a fork.
             lock = FileLock(
-                self._file(key, suffix), timeout=_LONGEST_WAIT, mode=0o600, thread_local=False
+                self._file(key, suffix), timeout=self._lock_timeout, mode=0o600, thread_local=False
             )
             lock.acquire(poll_interval=_POLL_INTERVAL)
         try:
@@ -144,8 +180,7 @@ def _as_store_errors() -> Iterator[None]:
     try:
         yield
     except Timeout:
-        message = f"another process has held the lock for {_LONGEST_WAIT:.0f} seconds"
-        raise TokenStoreError(message) from None
+        raise TokenStoreError("another process has held the lock all the time") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise TokenStoreError(f"{reason}; check the folder of the token store") from error

@@ -11,7 +11,7 @@ from .. import _clock
 from .._latch import Latch
 from .._process import PerProcess
 from ..tokens import AccessToken
-from .failures import RETENTION_SECS, StoredFailure
+from .failures import StoredFailure
 
 
 class MemoryTokenStore:
@@ -45,17 +45,17 @@ class MemoryTokenStore:
             self._tokens.setdefault(key, removed)
 
     def load_failure(self, key: str) -> StoredFailure | None:
-        """Return the failure of the last login, as long as it is kept."""
-        failure, failed_at = self._failures.get(key, (None, 0.0))
-        age = _clock.now() - failed_at
-        return attrs.evolve(failure, age=age) if failure and age < RETENTION_SECS else None
+        """Return the stored failure while it is kept."""
+        failure, until = self._failures.get(key, (None, 0.0))
+        left = until - _clock.now()
+        return attrs.evolve(failure, expires_in=left) if failure and left > 0 else None
 
     def save_failure(self, key: str, failure: StoredFailure | None) -> None:
         """Keep ``failure`` in place of any other, or forget the one that is kept."""
         if failure is None:
             self._failures.pop(key, None)
         else:
-            self._failures[key] = (failure, _clock.now() - failure.age)
+            self._failures[key] = (failure, _clock.now() + failure.expires_in)
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import random
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,26 +15,26 @@ from typing import Any
 from .. import _clock
 from .._latch import Latch
 from .._logging import extra
-from .._settings import Unpicklable
+from .._settings import Seconds, Unpicklable, finite_seconds
+from .._threads import start_daemon
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
+from . import _document
+from .base import DEFAULT_LOCK_TIMEOUT
+from .failures import StoredFailure
 
 _missing: ImportError | None = None
 try:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
+    from ._redis_url import connect
     from ._seal import Seal
 except ModuleNotFoundError as _error:
     _missing = _error
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 30.0
 _LOCK_LIFE_MS = 10_000
-_TIMEOUT = 2.0
 
+# With the time that is left by the server's clock, which all hosts share.
 _LOAD = "return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}"
 # Taken by this very fence already, if the reply to a first attempt was lost.
 _CLAIM = """
@@ -55,29 +55,43 @@ return 0
 class RedisTokenStore(Unpicklable):
     """Share tokens through Redis or Valkey. Thread-safe, and safe to fork.
 
-    ``client_or_url``: a URL (``redis://``, ``rediss://``, ``unix://``, ``valkey://``,
-    ``valkeys://``), or a client of redis-py, of a Sentinel or a Cluster too, which is used as it
-    is. A token is encrypted and authenticated with a key derived from the credentials, and goes
-    with its expiry. :class:`LoginHandler` binds the store to its credentials; ``credentials`` is
-    for use without a handler. ``prefix`` begins the name of every key.
+    A token is encrypted and authenticated with a key derived from the credentials, and goes with
+    its expiry. :class:`LoginHandler` binds the store to its credentials. The lock lives for 10
+    seconds and is extended while it is held; methods other than ``lock()`` block as long as the
+    client. Raises TokenStoreError, ConfigurationError for arguments that make no sense.
 
-    The lock lives for 10 seconds and is extended while it is held; ``lock()`` blocks 30 seconds at
-    most, other methods as long as the client. Raises TokenStoreError.
+    Args:
+        client_or_url: A URL (``redis://``, ``rediss://``, ``unix://``, ``valkey://``,
+            ``valkeys://``), or a client of redis-py or valkey-py, of a Sentinel or a Cluster too,
+            which is used as it is.
+        credentials: For use without a handler.
+        prefix: Begins the name of every key.
+        lock_timeout: Seconds that ``lock()`` waits at most. A handler bounds its wait by itself,
+            so this is longer than any login's budget.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
 
     def __init__(
-        self, client_or_url: Any, *, credentials: object = None, prefix: str = "permata-auth:"
+        self,
+        client_or_url: Any,
+        *,
+        credentials: object = None,
+        prefix: str = "permata-auth:",
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
     ) -> None:
         if _missing:
             raise ImportError(
                 "RedisTokenStore needs redis and cryptography: pip install 'permata-auth[redis]'"
             ) from _missing
+        if not isinstance(prefix, str):
+            raise ConfigurationError("prefix must be a str")
         is_url = isinstance(client_or_url, str)
-        self._client = _connected(client_or_url) if is_url else client_or_url
+        self._client = connect(client_or_url) if is_url else _checked(client_or_url)
+        self._packages = _packages(type(self._client)) | {"redis"}
         self._prefix = prefix
         self._bound = None if credentials is None else Seal(credentials)
+        self._lock_timeout = finite_seconds("lock_timeout", lock_timeout)
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -85,7 +99,12 @@ class RedisTokenStore(Unpicklable):
 
     def bind(self, credentials: object) -> RedisTokenStore:
         """Return this store, on the same connections, with keys derived from ``credentials``."""
-        return RedisTokenStore(self._client, credentials=credentials, prefix=self._prefix)
+        return RedisTokenStore(
+            self._client,
+            credentials=credentials,
+            prefix=self._prefix,
+            lock_timeout=self._lock_timeout,
+        )
 
     def load(self, key: str) -> AccessToken | None:
         """Return the stored token while it lives."""
@@ -96,8 +115,7 @@ class RedisTokenStore(Unpicklable):
         life = math.ceil(token.expires_in() * 1000)
         if life > 0:
             sealed = self._seal.seal(key, token)
-            with _as_store_errors():
-                self._client.set(self._name(key), sealed, px=life)
+            self._ask("set", self._name(key), sealed, px=life)
 
     def discard(self, key: str, token: AccessToken) -> None:
         """Remove ``token``; do nothing if another one is stored by now."""
@@ -105,14 +123,29 @@ class RedisTokenStore(Unpicklable):
         if text is not None and stored is not None and stored.value == token.value:
             self._run(_REMOVE, self._name(key), text)
 
+    def load_failure(self, key: str) -> StoredFailure | None:
+        """Return the stored failure while it is kept."""
+        text, left = self._get(self._failure_name(key))
+        return None if text is None else _document.parse_failure(key, text, time_to_live=left)
+
+    def save_failure(self, key: str, failure: StoredFailure | None) -> None:
+        """Store ``failure`` in place of any other; None removes it."""
+        # Not sealed: it holds no secret, and one that somebody else plants costs its reader no
+        # more than the longest pause there is.
+        life = 0 if failure is None else math.ceil(failure.expires_in * 1000)
+        if failure is None or life <= 0:
+            self._ask("delete", self._failure_name(key))
+        else:
+            self._ask("set", self._failure_name(key), _document.dump_failure(key, failure), px=life)
+
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Keep everybody else out, as long as the server remembers."""
         name, fence = f"{self._name(key)}:lock", secrets.token_hex(16)
-        until = _clock.now() + _LONGEST_WAIT
+        until = _clock.now() + self._lock_timeout
         while not self._run(_CLAIM, name, fence, _LOCK_LIFE_MS):
             if _clock.now() >= until:
-                raise TokenStoreError(f"the lock was not free for {_LONGEST_WAIT:.0f} seconds")
+                raise TokenStoreError(f"the lock was not free for {self._lock_timeout:.0f} seconds")
             time.sleep(random.uniform(0.02, 0.06))
         released = Latch()
         self._keep(name, fence, released)
@@ -124,7 +157,7 @@ class RedisTokenStore(Unpicklable):
 
     def _keep(self, name: str, fence: str, released: Latch) -> None:
         """Extend a lock, on a thread of its own, until it is released or lost."""
-        until = _clock.now() + _LONGEST_WAIT  # for the others' sake, should the holder hang
+        until = _clock.now() + self._lock_timeout  # for the others' sake, should the holder hang
 
         def extend() -> None:
             with suppress(TokenStoreError):
@@ -132,9 +165,8 @@ class RedisTokenStore(Unpicklable):
                     if not self._run(_EXTEND, name, fence, _LOCK_LIFE_MS):
                         return
 
-        thread = threading.Thread(target=extend, name="permata-auth-store-lock", daemon=True)
         with suppress(RuntimeError):  # no thread to be had: the lock then lasts for its first life
-            thread.start()
+            start_daemon(extend, "store-lock")
 
     @property
     def _seal(self) -> Seal:
@@ -145,13 +177,14 @@ class RedisTokenStore(Unpicklable):
     def _name(self, key: str) -> str:
         return f"{self._prefix}{key}:{self._seal.name}"
 
+    def _failure_name(self, key: str) -> str:
+        return f"{self._name(key)}:failure"
+
     def _look(self, key: str) -> tuple[str | bytes | None, AccessToken | None]:
         """Return what is stored, and the token in it if it can be trusted and lives."""
-        text, left = self._run(_LOAD, self._name(key))
+        text, left = self._get(self._name(key))
         if text is None:
             return None, None
-        # The time that is left by the server's clock, which all hosts share.
-        left = left / 1000 if left >= 0 else math.inf
         try:
             token = self._seal.unseal(key, text, time_to_live=left)
         except ValueError as error:
@@ -162,31 +195,51 @@ class RedisTokenStore(Unpicklable):
         self._has_warned = False
         return text, token
 
+    def _get(self, name: str) -> tuple[str | bytes | None, float]:
+        """Return what is stored, and the seconds that the server will keep it."""
+        try:
+            text, left = self._run(_LOAD, name)
+            return text, left / 1000 if left >= 0 else math.inf
+        except (TypeError, ValueError):
+            raise TokenStoreError("Redis: a reply that makes no sense; check the server") from None
+
     def _run(self, script: str, name: str, *arguments: Any) -> Any:
-        with _as_store_errors():
-            return self._client.eval(script, 1, name, *arguments)
+        return self._ask("eval", script, 1, name, *arguments)
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client, method)(*arguments, **options)
+        except Exception as error:
+            if not self._is_of_the_client(error):
+                raise  # thrown in from outside, such as a task's time limit
+            reason = type(error).__name__
+        # Out here, chained to nothing, and the name alone: the text may quote what was sent.
+        raise TokenStoreError(f"Redis: {reason}; check the server")
+
+    def _is_of_the_client(self, error: Exception) -> bool:
+        # Errors of a cluster are no RedisError, and those of valkey-py are of another tree.
+        foreign = not self._packages.isdisjoint(_packages(type(error)))
+        return foreign or isinstance(error, _CONFUSED)
 
 
-def _connected(url: str) -> redis.Redis:
-    """Return a client for ``url``, whose own options go before the ones here."""
-    for ours, theirs in (("valkey://", "redis://"), ("valkeys://", "rediss://")):
-        url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
-    try:
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
-            # Once again on a new connection, since the server may have closed an idle one.
-            retry=Retry(NoBackoff(), 1),
-        )
-    except ValueError:
-        raise ConfigurationError("the Redis URL is not valid") from None
+# What a client raises that stumbles over a reply, or over its own state after an outage.
+_CONFUSED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 
 
-@contextmanager
-def _as_store_errors() -> Iterator[None]:
-    try:
-        yield
-    except (redis.RedisError, OSError) as error:
-        # The name alone: the text may quote what was sent.
-        raise TokenStoreError(f"Redis: {type(error).__name__}; check the server") from None
+def _checked(client: Any) -> Any:
+    """Return ``client`` if it is an instance of a client that blocks."""
+    methods = [getattr(client, name, None) for name in ("eval", "set", "delete")]
+    is_class = isinstance(client, type)
+    if is_class or not all(map(callable, methods)):
+        raise ConfigurationError("give RedisTokenStore a URL or a client of redis-py or valkey-py")
+    if inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+        raise ConfigurationError("give RedisTokenStore a client that blocks, not one of asyncio")
+    return client
+
+
+_STANDARD = {"abc", "builtins", "typing"}
+
+
+def _packages(kind: type) -> set[str]:
+    """Return the packages that a class and its ancestors come from."""
+    return {each.__module__.partition(".")[0] for each in kind.__mro__} - _STANDARD

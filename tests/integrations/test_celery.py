@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+import socket
 import sys
+import threading
 import time
 import weakref
 
@@ -16,12 +18,14 @@ celery = pytest.importorskip("celery")
 pytest.importorskip("gevent")
 
 import kombu.pools
+import requests
+from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_process_shutdown, worker_shutdown
 from support.redis_server import RedisServer, servers
 from support.threads import until
 
-from permata_auth import InvalidClientError
-from permata_auth.integrations.celery import init_celery
+from permata_auth import ConfigurationError, InvalidClientError
+from permata_auth.integrations.celery import PermataTask, init_celery
 from permata_auth.sandbox import Sandbox
 
 from .servers import (
@@ -143,6 +147,84 @@ def solo(redis_server):
         yield worker
 
 
+@pytest.fixture(scope="module")
+def workers(redis_server):
+    """Workers of a prefork pool, by the serialiser of their results."""
+    with contextlib.ExitStack() as stack:
+        made: dict[str, Worker] = {}
+
+        def worker(serializer: str) -> Worker:
+            if serializer not in made:
+                bank = stack.enter_context(Sandbox())
+                pool = ("-P", "prefork", "-c", "1")
+                made[serializer] = stack.enter_context(
+                    _worker(redis_server, bank, *pool, PROBE_SERIALIZER=serializer)
+                )
+            return made[serializer]
+
+        yield worker
+
+
+class OnceThenClosed:
+    """A server that reads one request, then is gone without a word."""
+
+    def __enter__(self):
+        self.requests = 0
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def _serve(self):
+        connection, _ = self._listening.accept()
+        self._listening.close()
+        with connection:
+            if b"POST" in connection.recv(65536):
+                self.requests += 1
+
+    def __exit__(self, *exc_info):
+        self._listening.close()
+        self._thread.join(10)
+
+
+@contextlib.contextmanager
+def full_queue():
+    """Give the address of a server that takes no more connections, and does not say so."""
+    with socket.socket() as listening, contextlib.ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+class BusyProxy:
+    """A proxy that has no way to anywhere."""
+
+    def __enter__(self):
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(b"HTTP/1.1 503 No Way\r\nContent-Length: 0\r\n\r\n")
+
+    def __exit__(self, *exc_info):
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(10)
+
+
 def test_an_error_that_is_retryable_is_tried_again_after_its_delay(solo):
     began = solo.ask("celery_probe.unavailable", 1, 2.5).get(timeout=30)
 
@@ -195,6 +277,167 @@ def test_a_callback_status_that_the_bank_refuses_is_the_result(solo):
     )
 
     assert answer["http_status"] == 400
+
+
+def _attempts(worker, result) -> int:
+    return worker.client.backend.client.llen(f"attempts:{result.id}")
+
+
+def _seconds_until_retry(worker, result) -> float:
+    """Return how long Celery was told to wait before it runs a task again."""
+    key = f"waits:{result.id}"
+    until(lambda: worker.client.backend.client.llen(key), timeout=30, what="it is to be run again")
+    return float(worker.client.backend.client.lindex(key, 0))
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+@pytest.mark.parametrize("failure", ["refused", "unknown name", "proxy", "proxy busy", "slow"])
+def test_a_call_that_was_never_sent_is_tried_again(workers, failure, serializer):
+    """Whichever way it could not be sent, also where its error is pickled."""
+    worker = workers(serializer)
+    good = worker.bank.url + "/apiservice/x"
+    with socket.socket() as closed, full_queue() as stuck, BusyProxy() as busy:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        nowhere = f"127.0.0.1:{closed.getsockname()[1]}"
+        url, how = {
+            "refused": (f"http://{nowhere}/apiservice/x", {}),
+            "unknown name": ("https://bank.invalid/apiservice/x", {}),
+            "proxy": ("https://bank.invalid/x", {"proxies": {"https": f"http://{nowhere}"}}),
+            "proxy busy": ("https://bank.invalid/x", {"proxies": {"https": busy.url}}),
+            "slow": (f"http://{stuck}/apiservice/x", {"timeout": [0.5, 20]}),
+        }[failure]
+
+        result = worker.ask("celery_probe.post", url, good, how)
+
+        assert result.get(timeout=30) == [2, 200]
+
+
+def test_a_call_that_may_have_been_sent_is_not_tried_again(solo):
+    for fault, arguments in [("drop", {}), ("reset", {}), ("slow", {"seconds": 30})]:
+        solo.bank.fail_next(1, fault, on="calls", **arguments)
+        result = solo.ask(
+            "celery_probe.post", solo.bank.url + "/apiservice/x", None, {"timeout": [5, 1]}
+        )
+        with pytest.raises(Exception, match="timed out|Connection") as caught:
+            result.get(timeout=30)
+        assert type(caught.value).__module__.startswith("requests")
+        assert _attempts(solo, result) == 1
+
+
+def test_what_follows_a_redirect_is_not_tried_again(solo):
+    location = "http://127.0.0.1:9/apiservice/y"  # where nobody listens
+    solo.bank.fail_next(1, "redirect", on="calls", location=location, status=303)
+    result = solo.ask("celery_probe.post", solo.bank.url + "/apiservice/x")
+
+    with pytest.raises(Exception, match="refused"):
+        result.get(timeout=30)
+
+    assert _attempts(solo, result) == 1
+
+
+def test_a_call_that_urllib3_has_tried_before_is_not_tried_again(solo):
+    with OnceThenClosed() as server:
+        result = solo.ask("celery_probe.post_with_retries_of_urllib3", server.url)
+        with pytest.raises(Exception, match="refused"):
+            result.get(timeout=30)
+
+    assert server.requests == 1
+    assert _attempts(solo, result) == 1
+
+
+def test_a_task_may_opt_in_to_being_done_twice(solo):
+    for fault, arguments in [
+        ("drop", {}),
+        ("slow", {"seconds": 30}),
+        ("truncated", {}),
+        ("status", {"status": 503}),
+        ("status", {"status": 429, "retry_after": 0}),
+    ]:
+        solo.bank.fail_next(1, fault, on="calls", **arguments)
+        result = solo.ask("celery_probe.post_twice_if_need_be", solo.bank.url + "/apiservice/x")
+        assert result.get(timeout=30) == [2, 200], fault
+    solo.bank.fail_next(1, status=400, on="calls")
+    result = solo.ask("celery_probe.post_twice_if_need_be", solo.bank.url + "/apiservice/x")
+    with pytest.raises(Exception, match="400"):
+        result.get(timeout=30)
+    assert _attempts(solo, result) == 1
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "countdown", "how", "seconds"),
+    [
+        (None, None, "exc", 77),  # Celery's own delay
+        (0, None, "exc", 77),
+        (120, None, "exc", 120),
+        (120, None, "positional", 120),
+        (120, None, "handled", 120),
+        (120, 5, "exc", 120),
+        (120, 200, "exc", 200),
+        (7200, None, "exc", 1800),  # longer, and Redis would deliver the task twice
+    ],
+)
+def test_a_retry_by_hand_waits_as_the_error_asks_or_as_celery_does(
+    solo, retry_after, countdown, how, seconds
+):
+    result = solo.ask("celery_probe.retry_by_hand", retry_after, countdown, how)
+
+    assert _seconds_until_retry(solo, result) == seconds
+
+
+@pytest.mark.parametrize("task", ["permata_auth.send_callback_status", "celery_probe.login"])
+def test_a_429_is_waited_for_as_long_as_it_asks(workers, task):
+    worker = workers("json")
+    on = "calls" if task.endswith("status") else "token"
+    try:
+        worker.bank.fail_for(60, status=429, retry_after=120, on=on)
+        result = worker.ask(task, "{}")
+        seconds = _seconds_until_retry(worker, result)
+    finally:
+        worker.bank.clear_faults()
+
+    assert 119 < seconds <= 132  # a login's own jitter is on top
+
+
+def test_the_soft_time_limit_ends_a_task_wherever_it_waits(redis_server, bank):
+    with _worker(redis_server, bank, "-P", "prefork", "-c", "1") as worker:
+        for on in ("token", "calls"):
+            with bank.hold_next(on=on) as gate:
+                result = worker.ask("celery_probe.wait_for_the_bank")
+                with pytest.raises(SoftTimeLimitExceeded):
+                    result.get(timeout=30)
+                assert gate.arrived.is_set()
+            assert _attempts(worker, result) == 1
+
+
+def test_a_second_set_up_of_one_app_needs_a_name_of_its_own(bank, make_handler):
+    app = celery.Celery("test", set_as_current=False)
+    first = init_celery(app, settings=bank.environment())
+
+    with pytest.raises(ConfigurationError, match="name='permata_auth'"):
+        init_celery(app, handler=make_handler(bank.credentials()))
+    second = init_celery(app, name="other", settings=bank.environment())
+
+    assert first.send_callback_status.name == "permata_auth.send_callback_status"
+    assert second.send_callback_status.name == "other.send_callback_status"
+    assert first.handler is not second.handler
+    init_celery(celery.Celery("another", set_as_current=False))
+
+
+@pytest.mark.parametrize("arguments", [{"app": "payments"}, {"name": ""}, {"name": None}])
+def test_wrong_arguments_are_refused(arguments):
+    with pytest.raises(ConfigurationError):
+        init_celery(**{"app": celery.Celery("test", set_as_current=False)} | arguments)
+
+
+def test_a_task_that_is_called_directly_raises_what_happened():
+    app = celery.Celery("test", set_as_current=False)
+
+    @app.task(base=PermataTask)
+    def call():
+        raise requests.ConnectTimeout
+
+    with pytest.raises(requests.ConnectTimeout):
+        call()
 
 
 def test_setting_it_up_starts_nothing(monkeypatch):

@@ -22,9 +22,13 @@ def test_counters_can_be_read_and_reset(client):
     assert client.admin("GET", "counters").json() == {
         "logins": 1,
         "login_attempts": 1,
+        "refused_logins": 0,
+        "limited_logins": 0,
         "replays": 0,
         "deliveries": 1,
         "calls": {"200": 1, "403": 1},
+        "rejected_calls": 1,
+        "is_locked": False,
     }
     assert client.admin("DELETE", "counters").status == 200
     assert client.admin("GET", "counters").json()["logins"] == 0

@@ -5,13 +5,21 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timezone
 
+import attrs
 import pytest
 from support.clients import token
 from support.threads import Call, together, until
 
 from permata_auth import AccessToken, TokenStore, _clock
+from permata_auth.stores.failures import StoredFailure
 
 KEY = "example-key"
+
+
+def failure(**fields) -> StoredFailure:
+    fields = {"kind": "InvalidClientError", "message": "refused", "expires_in": 60.0} | fields
+    fields = {"row": "refused", "count": 1, "pause": 5.0} | fields
+    return StoredFailure(proof="example-proof", **fields)
 
 
 class StoreContract:
@@ -223,3 +231,61 @@ class StoreContract:
         secrets.add(saved.value)
         store.save(KEY, saved)
         assert not secrets.found_in(repr(store), str(store), repr(store.load(KEY)))
+
+    # Failures, where the store shares them
+
+    @pytest.fixture
+    def _shares_failures(self, store):
+        if not hasattr(store, "load_failure"):
+            pytest.skip("this store does not share failures")
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_a_failure_is_loaded_as_it_was_saved_with_what_is_left_of_its_pause(self, store, other):
+        assert store.load_failure(KEY) is other.load_failure(KEY) is None
+        saved = failure(
+            message="the bank refused the credentials (HTTP 401: \u00e9)",
+            status_code=401,
+            error="invalid_client",
+            error_description="wrong secret",
+            count=3,
+            expires_in=40,
+        )
+        store.save_failure(KEY, saved)
+        loaded = other.load_failure(KEY)
+        assert 35 < loaded.expires_in <= 40
+        assert attrs.evolve(loaded, expires_in=40.0) == saved
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_the_last_failure_replaces_the_one_before_and_none_removes_it(self, store, other):
+        store.save_failure(KEY, failure(count=1))
+        other.save_failure(KEY, failure(count=2, expires_in=0.9))
+        assert store.load_failure(KEY).count == 2
+        store.save_failure("example-other-key", failure(count=7))
+        store.save_failure(KEY, None)
+        store.save_failure(KEY, None)
+        assert store.load_failure(KEY) is other.load_failure(KEY) is None
+        assert other.load_failure("example-other-key").count == 7
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_a_failure_ends_with_its_pause(self, store, other):
+        store.save_failure(KEY, failure(expires_in=0.3))
+        until(lambda: other.load_failure(KEY) is None, timeout=10)
+        store.save_failure(KEY, failure(expires_in=0))
+        assert other.load_failure(KEY) is None
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_failures_and_tokens_do_not_touch_each_other(self, store, other):
+        saved = token()
+        store.save(KEY, saved)
+        store.save_failure(KEY, failure())
+        store.discard(KEY, saved)
+        assert other.load_failure(KEY).kind == "InvalidClientError"
+        store.save(KEY, saved)
+        store.save_failure(KEY, None)
+        assert other.load(KEY).value == saved.value
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_a_failure_can_be_saved_under_the_lock(self, store, other):
+        with store.lock(KEY):
+            store.save_failure(KEY, failure())
+            assert Call(other.load_failure, KEY).value() is not None

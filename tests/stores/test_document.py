@@ -10,6 +10,7 @@ from support.clients import credentials, token
 
 from permata_auth import AccessToken, _clock
 from permata_auth.stores import _document
+from permata_auth.stores.base import StoredFailure
 
 values = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
 json_values = st.recursive(
@@ -75,3 +76,79 @@ def test_a_derived_key_is_hkdf_sha256():
         hashes.SHA256(), 32, salt=b"permata-auth", info=f"purpose\n{known.key}".encode()
     ).derive(b"example-static-key\nexample-client-secret")
     assert known.derive_key("purpose") == derived
+
+
+FAILURE = StoredFailure(
+    kind="TokenEndpointUnavailableError",
+    message="the bank is overloaded (HTTP 429)",
+    status_code=429,
+    proof="example-proof",
+    count=2,
+    expires_in=100,
+)
+
+
+def test_a_failure_of_this_boot_is_counted_down_by_the_running_clock(clock):
+    data = _document.dump_failure("key", FAILURE)
+    clock.step_wall(1_000_000)
+    clock.advance(40)
+    assert _document.parse_failure("key", data).expires_in == pytest.approx(60)
+    assert _document.parse_failure("key", data, time_to_live=5.0).expires_in == 5.0
+    clock.advance(60)
+    assert _document.parse_failure("key", data) is None
+
+
+def test_a_failure_of_another_host_lasts_no_longer_than_it_was_meant_to(clock, monkeypatch):
+    monkeypatch.setattr(_document, "_running_clock", lambda: None)
+    data = _document.dump_failure("key", FAILURE)
+    clock.step_wall(-500)
+    assert _document.parse_failure("key", data).expires_in == pytest.approx(100)
+    clock.step_wall(530)
+    assert _document.parse_failure("key", data).expires_in == pytest.approx(70)
+    clock.step_wall(70)
+    assert _document.parse_failure("key", data) is None
+
+
+def spoilt_failures():
+    genuine = json.loads(_document.dump_failure("key", FAILURE))
+    yield b""
+    yield b"\xff\x00"
+    yield b"[]"
+    yield b"[" * 50_000
+    for change in [
+        {"version": 2},
+        {"key": "other"},
+        {"deadline": "soon"},
+        {"deadline": float("nan")},
+        {"deadline": None},
+        {"clock": "another", "expires_at": float("nan")},
+        {"failure": None},
+        {"failure": {}},
+    ]:
+        yield json.dumps(genuine | change).encode()
+    for change in [
+        {"count": "2"},
+        {"count": True},
+        {"kind": None},
+        {"status_code": "429"},
+        {"expires_in": float("inf")},
+        {"expires_in": -1},
+        {"expires_in": "60"},
+        {"more": 1},
+    ]:
+        yield json.dumps(genuine | {"failure": genuine["failure"] | change}).encode()
+
+
+@pytest.mark.parametrize("data", list(spoilt_failures()))
+def test_whatever_is_no_failure_is_none(data):
+    assert _document.parse_failure("key", data) is None
+
+
+def test_a_failure_of_one_key_is_none_of_another():
+    assert _document.parse_failure("other", _document.dump_failure("key", FAILURE)) is None
+
+
+def test_a_forged_deadline_does_not_prolong_a_pause(clock):
+    forged = json.loads(_document.dump_failure("key", FAILURE)) | {"deadline": 1e12}
+    data = json.dumps(forged).encode()
+    assert _document.parse_failure("key", data).expires_in == 100

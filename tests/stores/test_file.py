@@ -18,7 +18,7 @@ from support.threads import Call, until
 from permata_auth import ConfigurationError, FileTokenStore, TokenStoreError
 from permata_auth.stores.file import default_folder
 
-from .contract import KEY, StoreContract
+from .contract import KEY, StoreContract, failure
 
 
 class TestFileTokenStore(StoreContract):
@@ -271,6 +271,49 @@ def test_a_child_that_was_forked_under_the_lock_does_not_hold_it(folder):
         str(folder),
     )
     assert (ended.status, ended.err) == (0, "")
+
+
+def test_a_lock_that_is_never_free_is_an_error_in_the_end(folder, store):
+    impatient = FileTokenStore(folder, lock_timeout=0.1)
+    with store.lock(KEY), pytest.raises(TokenStoreError, match="held the lock"):
+        impatient.lock(KEY).__enter__()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"path": ""},
+        {"path": 5},
+        {"path": b"tokens"},
+        {"path": Path},
+        {"path": True},
+        {"lock_timeout": "5"},
+        {"lock_timeout": float("inf")},
+        {"lock_timeout": -1},
+    ],
+)
+def test_wrong_arguments_are_refused(arguments):
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        FileTokenStore(**arguments)
+
+
+@pytest.mark.parametrize(
+    "spoil", [SPOILT[name] for name in ("torn", "empty", "world-readable", "too large", "a FIFO")]
+)
+def test_a_failure_that_cannot_be_trusted_is_none_and_is_replaced(store, folder, spoil, caplog):
+    store.save_failure(KEY, failure())
+    (path,) = folder.glob("*.failure")
+    spoil(path)
+    assert store.load_failure(KEY) is None
+    assert not [r for r in caplog.records if r.name.startswith("permata_auth")]
+    store.save_failure(KEY, failure(count=2))
+    assert store.load_failure(KEY).count == 2
+    assert mode(path) == 0o600
+
+
+def test_a_success_that_had_no_failure_before_it_writes_nothing(store, folder):
+    store.save_failure(KEY, None)
+    assert not folder.exists()
 
 
 def test_the_default_folder_is_in_the_users_cache(monkeypatch, tmp_path):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pytest
 
@@ -43,6 +43,33 @@ def test_file_urls_name_a_folder(monkeypatch, url, path):
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
     assert store_of(url).path == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///C:/run/an%20example", r"C:\run\an example"),
+        ("file:///c|/run", r"c:\run"),
+        ("file:///C%3A/run", r"C:\run"),
+        ("file://localhost/D:/run", r"D:\run"),
+        ("file:///C:", "C:\\"),
+        ("file:////server/share/run", r"\\server\share\run"),
+        ("file:C:/run", r"C:\run"),
+    ],
+)
+def test_on_windows_file_urls_name_a_drive(monkeypatch, url, path):
+    file = pytest.importorskip("permata_auth.stores.file")
+    monkeypatch.setattr("sys.platform", "win32")
+    given = []
+    monkeypatch.setattr(file, "FileTokenStore", given.append)
+    store_of(url)
+    assert PureWindowsPath(given[0]) == PureWindowsPath(path)
+    assert PureWindowsPath(given[0]).is_absolute()
+
+
+def test_elsewhere_a_colon_is_part_of_a_name():
+    pytest.importorskip("filelock")
+    assert store_of("file:///C:/run").path == Path("/C:/run")
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss", "valkey", "valkeys"])

@@ -23,7 +23,7 @@ from permata_auth import (
 )
 from permata_auth.stores import redis as module
 
-from .contract import KEY, StoreContract
+from .contract import KEY, StoreContract, failure
 
 
 class TestRedisTokenStore(StoreContract):
@@ -201,8 +201,8 @@ def test_a_killed_holders_lock_ends_by_itself(redis_server, store, client):
         pass
 
 
-def test_a_lock_that_is_never_free_is_an_error_in_the_end(store, client, monkeypatch):
-    monkeypatch.setattr(module, "_LONGEST_WAIT", 0.2)
+def test_a_lock_that_is_never_free_is_an_error_in_the_end(client):
+    store = RedisTokenStore(client, credentials=credentials(), lock_timeout=0.2)
     client.set(f"{store._name(KEY)}:lock", b"the fence of another", px=60_000)
     with pytest.raises(TokenStoreError, match="was not free"), store.lock(KEY):
         pass
@@ -244,10 +244,171 @@ def test_a_connection_that_the_server_closed_is_replaced_at_once(redis_server, c
     store._client.close()
 
 
-@pytest.mark.parametrize("url", ["ftp://example.invalid", "redis://127.0.0.1:port", "nonsense"])
-def test_a_malformed_url_is_a_configuration_error(url):
-    with pytest.raises(ConfigurationError, match="not valid"):
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.invalid",
+        "nonsense",
+        "",
+        "redis://127.0.0.1:port",
+        "redis://127.0.0.1:0",
+        "redis://127.0.0.1/example-secret",
+        "redis://127.0.0.1/0/1",
+        "redis://:example#secret@127.0.0.1",
+        "unix://run/redis.sock",
+        "unix://",
+        "redis://127.0.0.1?example-secret",
+        "redis://127.0.0.1?timeout=3",
+        "redis://127.0.0.1?ssl=true",
+        "redis://127.0.0.1?ssl_ca_certs=/ca.pem",
+        "redis://127.0.0.1?connection_class=example-secret",
+        "redis://127.0.0.1?retry=3",
+        "redis://127.0.0.1?db=example-secret",
+        "redis://127.0.0.1?db=-1",
+        "redis://127.0.0.1?db=1&db=two",
+        "redis://127.0.0.1?socket_timeout=0",
+        "redis://127.0.0.1?socket_timeout=nan",
+        "redis://127.0.0.1?socket_timeout=",
+        "redis://127.0.0.1?socket_connect_timeout=inf",
+        "redis://127.0.0.1?socket_keepalive=off",
+        "redis://127.0.0.1?max_connections=many",
+        "redis://127.0.0.1?protocol=9",
+        "rediss://127.0.0.1?ssl_cert_reqs=maybe",
+        "rediss://127.0.0.1?ssl_check_hostname=flase",
+    ],
+)
+def test_a_wrong_url_is_a_configuration_error_at_once_that_quotes_nothing(url):
+    with pytest.raises(ConfigurationError, match="not valid") as caught:
         RedisTokenStore(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_the_options_of_a_url_are_used(redis_server):
+    url = redis_server.url + "?socket_timeout=7.5&health_check_interval=3&client_name=example"
+    store = RedisTokenStore(url, credentials=credentials())
+    options = store._client.connection_pool.connection_kwargs
+    assert (options["socket_timeout"], options["health_check_interval"]) == (7.5, 3)
+    saved = token()
+    store.save(KEY, saved)
+    assert store.load(KEY) == saved
+    store._client.close()
+    url = "rediss://u:p@example.invalid/4?ssl_cert_reqs=none&ssl_check_hostname=false"
+    options = RedisTokenStore(url)._client.connection_pool.connection_kwargs
+    assert (options["db"], options["ssl_cert_reqs"]) == (4, "none")
+
+
+def test_wrong_arguments_are_refused(client):
+    from redis.asyncio import Redis as AsyncRedis
+
+    for wrong in (None, 5, redis.Redis, client.connection_pool, object(), AsyncRedis()):
+        with pytest.raises(ConfigurationError, match="give RedisTokenStore"):
+            RedisTokenStore(wrong)
+    for arguments in ({"prefix": b"x"}, {"lock_timeout": "5"}, {"lock_timeout": -1}):
+        with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+            RedisTokenStore(client, **arguments)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        redis.exceptions.RedisClusterException("no node"),
+        redis.exceptions.SlotNotCoveredError("slot"),
+        redis.exceptions.ClusterDownError("CLUSTERDOWN"),
+        KeyError("a node that is gone"),
+        AttributeError("of a connection that is None"),
+        OSError("broken"),
+    ],
+)
+def test_whatever_a_client_raises_is_a_store_error(fault):
+    class Client(redis.Redis):
+        def execute_command(self, *args, **options):
+            raise fault
+
+    uses_of(RedisTokenStore(Client(), credentials=credentials()), type(fault).__name__)
+
+
+def uses_of(store, name):
+    """Assert that every method raises a TokenStoreError that names an error, and no cause."""
+    for use in (
+        lambda: store.load(KEY),
+        lambda: store.save(KEY, token()),
+        lambda: store.discard(KEY, token()),
+        lambda: store.lock(KEY).__enter__(),
+        lambda: store.load_failure(KEY),
+        lambda: store.save_failure(KEY, failure()),
+        lambda: store.save_failure(KEY, None),
+    ):
+        with pytest.raises(TokenStoreError, match=name) as caught:
+            use()
+        assert caught.value.__cause__ is caught.value.__context__ is None
+
+
+def test_a_client_of_valkey_is_as_good(redis_server):
+    valkey = pytest.importorskip("valkey")
+    with valkey.Valkey(port=redis_server.port) as client:
+        store = RedisTokenStore(client, credentials=credentials())
+        saved = token()
+        store.save(KEY, saved)
+        assert store.load(KEY) == saved
+        client.set(store._name(KEY), b"")
+        client.lpush(f"{store._name('a list')}", 1)
+        with pytest.raises(TokenStoreError, match="ResponseError"):
+            store.load("a list")
+    with valkey.Valkey(port=1) as client:
+        uses_of(RedisTokenStore(client, credentials=credentials()), "ConnectionError")
+
+
+def test_an_error_that_was_thrown_in_passes_through(client, monkeypatch):
+    class TimeLimitExceeded(Exception):
+        pass
+
+    def interrupted(*args, **options):
+        raise TimeLimitExceeded
+
+    store = RedisTokenStore(client, credentials=credentials())
+    monkeypatch.setattr(client, "execute_command", interrupted)
+    with pytest.raises(TimeLimitExceeded):
+        store.load(KEY)
+
+
+def test_a_reply_that_makes_no_sense_is_a_store_error(client, monkeypatch):
+    store = RedisTokenStore(client, credentials=credentials())
+    for reply in (None, 7, [b"x"], [b"x", None], [b"x", b"1"]):
+        monkeypatch.setattr(client, "eval", lambda *args, reply=reply: reply)
+        with pytest.raises(TokenStoreError, match="no sense"):
+            store.load(KEY)
+
+
+def test_no_error_leaves_the_thread_that_extends_a_lock(client, monkeypatch):
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(module, "_LOCK_LIFE_MS", 100)
+    store = RedisTokenStore(client, credentials=credentials())
+    run = client.eval
+
+    def broken(script, *args):
+        if script == module._EXTEND:
+            tried.set()
+            raise redis.exceptions.RedisClusterException
+        return run(script, *args)
+
+    tried = threading.Event()
+    monkeypatch.setattr(client, "eval", broken)
+    with store.lock(KEY):
+        assert tried.wait(20)
+    until(lambda: not [t for t in threading.enumerate() if t.name == "permata-auth-store-lock"])
+    assert raised == []
+
+
+def test_the_server_drops_a_failure_at_the_end_of_its_pause(store, client):
+    store.save_failure(KEY, failure(expires_in=33.0004))
+    (name,) = stored_names(client)
+    assert 32_000 < client.pttl(name) <= 33_001
+    client.pexpire(name, 20_000)  # the server's clock counts, too
+    assert 19 < store.load_failure(KEY).expires_in <= 20
+    client.set(name, b"spoilt")
+    assert store.load_failure(KEY) is None
 
 
 @pytest.mark.parametrize(

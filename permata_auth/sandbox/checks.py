@@ -1,0 +1,66 @@
+"""What the bank checks of one request: framing, timestamp, signature; each says how it refuses."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+from collections.abc import Callable
+from datetime import datetime
+
+from .messages import Inbound, Reply, bank_error
+
+BAD_SIGNATURE = bank_error(403, "Signature Not Valid")
+_BAD_TIMESTAMP = bank_error(403, "Invalid Timestamp Value")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+07:00", re.ASCII)
+_JSON_SPACE_OR_STRING = re.compile(rb'("(?:[^"\\]|\\.)*"?)|[ \t\r\n]+', re.DOTALL)
+
+CANONICALIZERS: dict[str, Callable[[bytes], bytes]] = {
+    "strip_all": lambda body: body.translate(None, b" \t\n\r\v\f"),
+    "minify": lambda body: _JSON_SPACE_OR_STRING.sub(lambda match: match[1] or b"", body),
+    "raw": lambda body: body,
+}
+
+
+class Refused(Exception):  # noqa: N818 - control flow inside the bank, not an error
+    """The bank does not do what the request asks for; ``reply`` is its response."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.reason)
+        self.reply = reply
+
+
+def require(condition: bool, reply: Reply) -> None:
+    """Refuse the request with this reply unless the condition holds."""
+    if not condition:
+        raise Refused(reply)
+
+
+def signature(key: str, *parts: bytes) -> str:
+    """Return base64(HMAC-SHA256(key, parts joined by colons))."""
+    return base64.b64encode(hmac.digest(key.encode("ascii"), b":".join(parts), "sha256")).decode()
+
+
+def is_same(received: str, expected: str) -> bool:
+    """Compare two signatures in constant time."""
+    # Header values arrive as Latin-1 text, and compare_digest takes only ASCII text.
+    return hmac.compare_digest(received.encode("latin-1", "replace"), expected.encode())
+
+
+def check_framing(request: Inbound, *, methods: tuple[str, ...] | None) -> None:
+    """Refuse a method that the path does not have, and a body of no announced length."""
+    if methods and request.method not in methods:
+        allow = (("Allow", ", ".join(methods)),)
+        raise Refused(bank_error(405, "Method Not Allowed", headers=allow))
+    require("Transfer-Encoding" not in request.headers, bank_error(411, "Length Required"))
+
+
+def check_timestamp(text: str, *, now: float, tolerance: float) -> bytes:
+    """Return the timestamp as it was signed; refuse one of another form or too far from now."""
+    require(_TIMESTAMP.fullmatch(text) is not None, _BAD_TIMESTAMP)
+    try:
+        age = now - datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise Refused(_BAD_TIMESTAMP) from None
+    require(abs(age) <= tolerance, _BAD_TIMESTAMP)
+    return text.encode()

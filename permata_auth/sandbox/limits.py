@@ -1,0 +1,51 @@
+"""Bounds of the bank: how many logins it takes in a while, how many refusals lock an account."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+
+
+def is_seconds(
+    *, above: float = -math.inf
+) -> Callable[[object, attrs.Attribute[float], float], None]:
+    """Return a validator for a finite number of seconds."""
+
+    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value >= above):
+            raise ValueError(f"{attribute.name} must be a finite number of seconds >= {above}")
+
+    return check
+
+
+def is_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    """Refuse anything that is no whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{attribute.name} must be a whole number >= 1")
+
+
+@attrs.define(eq=False)
+class SlidingWindow:
+    """The moments of what happened in the last seconds; not thread-safe."""
+
+    _moments: deque[float] = attrs.field(factory=deque, init=False)
+
+    def add(self, now: float) -> None:
+        """Note that something happened."""
+        self._moments.append(now)
+
+    def seconds_until_below(self, limit: int, window: float, now: float) -> float:
+        """Return how long fewer than ``limit`` moments lie in the last ``window`` seconds, or 0."""
+        while self._moments and self._moments[0] <= now - window:
+            self._moments.popleft()
+        if len(self._moments) < limit:
+            return 0.0
+        return self._moments[-limit] + window - now
+
+    def clear(self) -> None:
+        """Forget all moments."""
+        self._moments.clear()
