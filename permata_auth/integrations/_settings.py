@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from .._settings import flag, number, whole_number
+from .._settings import flag, flag_or_none, number, whole_number
 from ..exceptions import ConfigurationError
 from ..scheduler import SchedulerConfig
 from ..schemes.classic import PermataCredentials
@@ -85,7 +85,8 @@ class Settings(Mapping[str, str]):
         return url
 
     def allows_insecure_http(self) -> bool:
-        return self._flag("PERMATA_ALLOW_INSECURE_HTTP", default=False)
+        """Tell whether plain http is allowed; a value that is no flag is named by credentials()."""
+        return flag_or_none(self.raw("PERMATA_ALLOW_INSECURE_HTTP")) is True
 
     def webhook_arguments(self) -> dict[str, Any]:
         """Return the arguments of a WebhookProcessor but its client."""

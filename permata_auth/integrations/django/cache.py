@@ -47,7 +47,8 @@ class CacheTokenStore(Unpicklable):
     use without a handler.
 
     It is as good as the cache: LocMemCache ends at the process, and the lock is one only where
-    ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. The lock
+    ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. A database
+    cache on SQLite drops one of two writes at once, which costs one more login. The lock
     lives for 10 seconds; a login that takes longer may be repeated by another process. ``lock()``
     blocks 30 seconds at most, and one second where the cache cannot keep a lock: its server is
     away and its errors are ignored, or its database is in the caller's own transaction. Other

@@ -24,7 +24,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
     Blocks as long as the bank takes.
     """
     if request.method != "POST":
-        # Not request.GET, which a strange charset in the request's Content-Type breaks.
+        # Not request.GET, which raises for a query of very many parameters.
         return _response(current().verification(request.META.get("QUERY_STRING", "")))
     return _response(current().webhook(_reader(request), dict(request.headers)))
 
