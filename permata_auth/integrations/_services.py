@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import requests
 
 from .. import _process
+from .._app_settings import Settings
 from .._doctor import Examination
 from .._logging import extra
 from ..auth import PermataAuth
@@ -19,7 +20,6 @@ from ..handler import LoginHandler
 from ..schemes.classic import PermataCredentials
 from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor, WebhookResponse, refused
-from ._settings import Settings
 
 logger = logging.getLogger(__name__)
 

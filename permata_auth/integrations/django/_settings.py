@@ -8,10 +8,10 @@ from typing import Any
 from django.conf import settings
 from django.utils.module_loading import import_string
 
+from ..._app_settings import Settings
 from ...events import Event
 from ...exceptions import ConfigurationError
 from ...stores.base import TokenStore
-from .._settings import Settings
 
 PREFIX = "PERMATA_"
 _CACHE = "cache:"

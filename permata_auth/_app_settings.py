@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from .._settings import flag, flag_or_none, number, whole_number
-from ..exceptions import ConfigurationError
-from ..scheduler import SchedulerConfig
-from ..schemes.classic import PermataCredentials
-from ..stores import store_from_env
-from ..stores.base import TokenStore
+from ._settings import flag, flag_or_none, number, whole_number
+from .exceptions import ConfigurationError
+from .scheduler import SchedulerConfig
+from .schemes.classic import PermataCredentials
+from .stores import store_from_env
+from .stores.base import TokenStore
 
 _FLAGS = ("PERMATA_ALLOW_INSECURE_HTTP", "PERMATA_ALLOW_UNSIGNED_WEBHOOKS", "PERMATA_BACKGROUND")
 _STORE_METHODS = ("load", "save", "discard", "lock")
