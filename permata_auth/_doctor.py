@@ -1,4 +1,4 @@
-"""What stands between this machine and a signed call: seven checks, and who can mend what.
+"""Seven checks of the way from this machine to a signed call, each naming the one who mends it.
 
 The command ``permata-auth doctor`` and those of the frameworks print them.
 """

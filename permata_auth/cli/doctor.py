@@ -1,4 +1,4 @@
-"""``permata-auth doctor``: what stands between this machine and a signed call, in one pass."""
+"""``permata-auth doctor``: the checks of :mod:`permata_auth._doctor`, one line each."""
 
 from __future__ import annotations
 

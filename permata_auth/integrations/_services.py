@@ -1,4 +1,4 @@
-"""What one application has of this library: made from its settings, each part at its first use."""
+"""The services of one application: made from its settings, each part at its first use."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Services:
 
     @property
     def webhooks(self) -> WebhookProcessor:
-        """What answers inbound webhooks, and forwards them by :attr:`callback_status`."""
+        """The processor of inbound webhooks, which forwards them by :attr:`callback_status`."""
         return self._once("webhooks", self._new_webhooks)
 
     def webhook(self, read: Callable[[int], bytes], headers: Mapping[str, str]) -> WebhookResponse:

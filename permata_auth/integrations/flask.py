@@ -116,7 +116,7 @@ class PermataAuthExtension:
 
     @property
     def webhooks(self) -> WebhookProcessor:
-        """What the blueprint answers webhooks with."""
+        """The processor by which the blueprint answers webhooks."""
         return self._services.webhooks
 
     @property

@@ -1,4 +1,4 @@
-"""System checks: what ``manage.py check`` says about the settings. They ask nobody outside.
+"""System checks of the settings, for ``manage.py check``. They send no request.
 
 ========================  ======================================================================
 permata_auth.E001         ``PERMATA_AUTH`` is no dict, or has a key that is not known
@@ -46,7 +46,7 @@ _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the e
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check all that can be checked without asking anybody."""
+    """Check all settings without a request."""
     there = DjangoSettings()
     try:
         names = there.names()
@@ -57,7 +57,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
-    """Check what is fine on a developer's machine alone."""
+    """Check for settings that are fine on a developer's machine alone."""
     if any(isinstance(each, Error) for each in check_settings()):  # what is wrong is named there
         return []
     there = DjangoSettings()
@@ -109,7 +109,7 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
 
 
 def _wrong_together(there: DjangoSettings) -> Iterator[CheckMessage]:
-    """Make what a request makes, so that no mistake is left for the first one."""
+    """Make the services of a request, so that no mistake is left for the first request."""
     services = DjangoServices()
     if not there.get("PERMATA_CALLBACK_STATUS_URL", "").strip():
         yield from _failure("E007", lambda: services.handler)
