@@ -3,7 +3,8 @@
     gunicorn -c gunicorn.conf.py flask_app:app
     flask --app flask_app permata status
 
-Credentials come from the environment, see ``PermataCredentials.from_env``.
+Credentials come from the environment, see ``PermataCredentials.from_env``; so does
+PERMATA_APP_SECRETS, without which /permata/webhook answers 503.
 """
 
 from __future__ import annotations

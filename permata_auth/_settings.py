@@ -1,4 +1,4 @@
-"""What settings have in common: durations, and values that must not be copied out of a process."""
+"""What settings have in common: flags, numbers, durations, and values that stay in a process."""
 
 from __future__ import annotations
 
@@ -49,6 +49,46 @@ def timeout_secs(timeout: Seconds | None) -> float | None:
     if math.isnan(value):
         raise ValueError("timeout must be a number of seconds, not NaN")
     return value
+
+
+_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
+
+
+def flag_or_none(value: object) -> bool | None:
+    """Read a setting that is on or off, as a bool or as text in any case; None for neither."""
+    if isinstance(value, bool):
+        return value
+    text = str(value) if isinstance(value, int) else value
+    return _FLAGS.get(text.strip().lower()) if isinstance(text, str) else None
+
+
+def flag(name: str, value: object) -> bool:
+    """Read a setting that is on or off, or raise ConfigurationError."""
+    found = flag_or_none(value)
+    if found is None:
+        raise ConfigurationError(f"{name} must be true or false (or 1, 0, yes, no, on, off)")
+    return found
+
+
+def number(name: str, value: object) -> float:
+    """Read a setting that is a finite number, as a number or as text."""
+    found = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            found = float(value)
+    if not math.isfinite(found):
+        raise ConfigurationError(f"{name} must be a finite number")
+    return found
+
+
+def whole_number(name: str, value: object) -> int:
+    """Read a setting that counts something, at least 1, as a number or as text."""
+    found = number(name, value)
+    if found < 1 or not found.is_integer():
+        raise ConfigurationError(f"{name} must be a whole number, at least 1")
+    return int(found)
 
 
 def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:

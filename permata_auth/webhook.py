@@ -1,4 +1,4 @@
-"""Take webhooks in: verify, classify, hand over to the bank, and say what to answer."""
+"""Webhooks of the provider: verified, classified, forwarded to the bank, and answered."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 import attrs
 
 from ._logging import extra, tagged
 from .callback_status import CallbackStatusClient
-from .exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
+from .exceptions import (
+    ConfigurationError,
+    PermataAuthError,
+    TransportError,
+    WebhookPayloadError,
+)
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_ID = 200
+_MAX_QUERY_CHARS = 8192
+_STATUSES_WITHOUT_CONTENT = (204, 205, 304)
 _EACH = object()
 _STATUSES = ("entry", _EACH, "changes", _EACH, "value", "statuses")
 _MESSAGE_TYPES = (
@@ -28,10 +36,19 @@ _MESSAGE_TYPES = (
 
 @attrs.frozen(kw_only=True)
 class WebhookResponse:
-    """What to answer the sender of a webhook: ``http_status`` with ``body`` as JSON.
+    """The response to the sender of a webhook.
 
-    ``kind`` is ``delivery_receipt``, ``inbound_flow``, ``ignored`` or ``invalid``. ``forwarded``
-    says that the bank has answered, and that status and body are its own.
+    A web framework writes :attr:`content` with :attr:`content_type` and ``http_status``. It is
+    ``body`` as JSON, or the challenge where the provider verifies the endpoint.
+
+    Args:
+        http_status: The HTTP status, 200 to 999; the bank's own where ``forwarded`` is true.
+        body: The JSON object of the response, the bank's own where ``forwarded`` is true.
+        forwarded: Whether the bank has answered.
+        kind: ``delivery_receipt``, ``inbound_flow``, ``ignored`` or ``invalid``; ``verification``
+            for a GET request of the provider that is accepted.
+        request_id: The id that all log records of the webhook carry.
+        challenge: The text that answers such a GET request, in place of ``body``; else None.
     """
 
     http_status: int
@@ -39,14 +56,40 @@ class WebhookResponse:
     forwarded: bool
     kind: str
     request_id: str
+    challenge: str | None = None
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of the response; none where HTTP allows none (RFC 9110 section 15)."""
+        if self.http_status in _STATUSES_WITHOUT_CONTENT:
+            return b""
+        text = json.dumps(self.body) if self.challenge is None else self.challenge
+        return text.encode(errors="replace")
+
+    @property
+    def content_type(self) -> str:
+        """The media type of :attr:`content`."""
+        return "application/json" if self.challenge is None else "text/plain; charset=utf-8"
 
 
 class WebhookProcessor:
     """Process webhooks of the WhatsApp Business provider. Thread-safe.
 
-    ``client`` hands over to the bank. ``app_secrets``: where there are any, each webhook must
-    carry an ``X-Hub-Signature-256`` made with one of them (several, for a rotation).
-    ``max_body_bytes`` bounds what is looked at. Raises ConfigurationError.
+    It is closed by default: without an app secret, anybody who knows the endpoint's URL could have
+    the bank sent callback statuses in this client's name. Raises ConfigurationError for wrong
+    arguments, and for neither ``app_secrets`` nor ``allow_unsigned``.
+
+    Args:
+        client: Delivers webhooks to the bank; a :class:`CallbackStatusClient`.
+        app_secrets: The provider's app secrets, as a list of str or bytes. Each webhook must carry
+            an ``X-Hub-Signature-256`` made with one of them; several serve for a rotation.
+        allow_unsigned: Whether webhooks are taken from anybody, for tests and for endpoints that
+            are protected in another way. It applies where ``app_secrets`` is empty: with a secret,
+            an unsigned webhook is always refused.
+        verify_token: The text by which :meth:`verify` knows the provider, which gives the same
+            text when it verifies the endpoint; None refuses every verification.
+        max_body_bytes: The size above which a body is refused without a look at it, in bytes; the
+            default, 1 MiB, holds hundreds of delivery receipts.
     """
 
     def __init__(
@@ -54,47 +97,91 @@ class WebhookProcessor:
         client: CallbackStatusClient,
         *,
         app_secrets: Iterable[str | bytes] = (),
+        allow_unsigned: bool = False,
+        verify_token: str | None = None,
         max_body_bytes: int = 1_048_576,
     ) -> None:
-        if not callable(getattr(client, "send", None)):
+        if isinstance(client, type) or not callable(getattr(client, "send", None)):
             raise ConfigurationError("client must be a CallbackStatusClient")
         if isinstance(max_body_bytes, bool) or not isinstance(max_body_bytes, int):
             raise ConfigurationError("max_body_bytes must be a whole number")
         if max_body_bytes < 1:
             raise ConfigurationError("max_body_bytes must be at least 1")
+        if not isinstance(allow_unsigned, bool):
+            raise ConfigurationError("allow_unsigned must be True or False")
         self._client = client
         self._app_secrets = tuple(_secrets(app_secrets))
+        if not self._app_secrets and not allow_unsigned:
+            raise ConfigurationError(
+                "webhooks need app_secrets, or allow_unsigned=True to take them from anybody"
+            )
+        self._verify_token = (
+            None if verify_token is None else _not_blank("verify_token", verify_token)
+        )
         self._max_body_bytes = max_body_bytes
 
     def __repr__(self) -> str:
         return f"<WebhookProcessor to {self._client!r}, {len(self._app_secrets)} app secrets>"
 
+    @property
+    def max_body_bytes(self) -> int:
+        """The size in bytes above which a body is refused."""
+        return self._max_body_bytes
+
+    def verify(self, query: Mapping[str, Any] | str | bytes) -> WebhookResponse:
+        """Return the response to a GET request by which the provider verifies the endpoint.
+
+        The provider sends ``hub.mode=subscribe``, ``hub.verify_token`` and ``hub.challenge``, and
+        expects the challenge as plain text. Never raises, never blocks. Any other query, and one
+        with one of these parameters twice, is answered with 403.
+
+        Args:
+            query: The query as it came (``a=1&b=2``), or a mapping of its parameters to their
+                text, or to a list of texts.
+        """
+        request_id = f"req-{uuid.uuid4()}"
+        mode, token, challenge = _query_texts(
+            query, "hub.mode", "hub.verify_token", "hub.challenge"
+        )
+        expected = self._verify_token
+        is_right = expected is not None and hmac.compare_digest(
+            token.encode(errors="replace"), expected
+        )
+        if not is_right or mode != "subscribe" or not challenge:
+            reason = "the verification is not accepted"
+            return refused(WebhookPayloadError(reason, status_code=403), request_id)
+        with tagged(request_id=request_id):
+            logger.info("Webhook endpoint verified by the provider", extra=extra())
+        return attrs.evolve(
+            _own_answer(200, "Success", "verification", request_id), challenge=challenge
+        )
+
     def process(self, body: bytes, headers: Mapping[str, str] | None = None) -> WebhookResponse:
-        """Process one webhook, as it came, and return what to answer.
+        """Process one webhook, as it came, and return the response to it.
 
         Never raises. What is not acceptable is answered with 400, 401 or 413 and not forwarded.
-        A delivery receipt or an inbound flow goes to the bank byte for byte, and its answer comes
-        back; if there is none, the answer is 502, or 504 after a timeout, so that the sender tries
-        again. Blocks as long as :meth:`CallbackStatusClient.send`.
+        A delivery receipt or an inbound flow goes to the bank byte for byte, and the bank's
+        response comes back; if there is none, the response is 502, or 504 after a timeout, so that
+        the sender tries again. Blocks as long as :meth:`CallbackStatusClient.send`.
 
         Every log record of a webhook carries its request id: ``req-`` and its ``xid`` or ``id``.
+
+        Args:
+            body: The bytes of the request's body, unchanged: the signature covers them.
+            headers: The request's headers, in any case; anything with ``items()``.
         """
         request_id = f"req-{uuid.uuid4()}"
         try:
             body = _as_bytes(body)
-            self._verify(body, headers)
+            self._check_signature(body, headers)
             payload = _parsed(body)
         except WebhookPayloadError as error:
-            with tagged(request_id=request_id):
-                logger.warning(
-                    "Webhook refused with HTTP %d: %s", error.status_code, error, extra=extra()
-                )
-            return _own_answer(error.status_code, str(error), "invalid", request_id)
+            return refused(error, request_id)
         request_id = _request_id(payload) or request_id
         with tagged(request_id=request_id):
             return self._answer(body, _kind(payload), request_id)
 
-    def _verify(self, body: bytes, headers: Mapping[str, str] | None) -> None:
+    def _check_signature(self, body: bytes, headers: Mapping[str, str] | None) -> None:
         if len(body) > self._max_body_bytes:
             raise WebhookPayloadError("the body is too large", status_code=413)
         if not self._app_secrets:
@@ -120,6 +207,9 @@ class WebhookProcessor:
             return _undelivered(504, error, kind, request_id)
         except Exception as error:
             return _undelivered(502, error, kind, request_id)
+        if answer.http_status < 200:  # an interim response, which no server can send as its last
+            interim = TransportError(f"the bank answered with HTTP {answer.http_status} alone")
+            return _undelivered(502, interim, kind, request_id)
         logger.info(
             "Webhook forwarded, the bank answered with HTTP %d",
             answer.http_status,
@@ -132,6 +222,14 @@ class WebhookProcessor:
             kind=kind,
             request_id=request_id,
         )
+
+
+def refused(error: WebhookPayloadError, request_id: str | None = None) -> WebhookResponse:
+    """Log that a request is refused, and return the response to it."""
+    request_id = request_id or f"req-{uuid.uuid4()}"
+    with tagged(request_id=request_id):
+        logger.warning("Webhook refused with HTTP %d: %s", error.status_code, error, extra=extra())
+    return _own_answer(error.status_code, str(error), "invalid", request_id)
 
 
 def _own_answer(http_status: int, text: str, kind: str, request_id: str) -> WebhookResponse:
@@ -158,13 +256,37 @@ def _undelivered(http_status: int, error: Exception, kind: str, request_id: str)
 
 
 def _secrets(given: object) -> Iterator[bytes]:
-    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+    if isinstance(given, str | bytes | bytearray) or not isinstance(given, Iterable):
         raise ConfigurationError("app_secrets must be a list of secrets")
     for secret in given:
-        encoded = secret.encode() if isinstance(secret, str) else secret
-        if not isinstance(encoded, bytes) or not encoded:
-            raise ConfigurationError("each of app_secrets must be a str or bytes that is not empty")
-        yield encoded
+        yield _not_blank("each of app_secrets", secret)
+
+
+def _not_blank(name: str, text: object) -> bytes:
+    """Return a secret as bytes; a blank one would protect nothing, so it is refused."""
+    encoded = text.encode(errors="surrogateescape") if isinstance(text, str) else text
+    if not isinstance(encoded, bytes) or not encoded.strip():
+        raise ConfigurationError(f"{name} must be a str or bytes that is not blank")
+    return encoded
+
+
+def _query_texts(query: Any, *names: str) -> list[str]:
+    """Return the text of each parameter; empty where there is not exactly one of that name."""
+    if isinstance(query, str | bytes):
+        text = query if isinstance(query, str) else query.decode(errors="replace")
+        pairs = parse_qsl(text, errors="replace") if len(text) <= _MAX_QUERY_CHARS else []
+    else:
+        pairs = list(_pairs(query))
+    found = ([value for key, value in pairs if key == name] for name in names)
+    return [texts[0] if len(texts) == 1 else "" for texts in found]
+
+
+def _pairs(query: Any) -> Iterator[tuple[str, str]]:
+    # Some mappings of frameworks show one value of several; their lists() shows all.
+    items: Iterable[Any] = getattr(query, "lists", getattr(query, "items", tuple))()
+    for name, value in items:
+        for each in value if isinstance(value, list | tuple) else [value]:
+            yield str(name), str(each)
 
 
 def _as_bytes(body: object) -> bytes:

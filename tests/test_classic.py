@@ -457,7 +457,16 @@ def test_space_around_a_variable_and_an_empty_one_are_what_shells_leave_behind()
 
 @pytest.mark.parametrize(
     ("text", "flag"),
-    [("1", True), ("TRUE", True), ("yes", True), ("0", False), ("False", False), ("No", False)],
+    [
+        ("1", True),
+        ("on", True),
+        ("OFF", False),
+        ("TRUE", True),
+        ("yes", True),
+        ("0", False),
+        ("False", False),
+        ("No", False),
+    ],
 )
 def test_a_flag_is_spelt_as_people_spell_it(text, flag):
     found = PermataCredentials.from_env(ENVIRONMENT | {"PERMATA_ALLOW_INSECURE_HTTP": text})

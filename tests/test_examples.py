@@ -16,6 +16,7 @@ WITH_A_BANK = {
         "200 delivery_receipt True {'StatusCode': '00'",
         "200 ignored False {'StatusCode': '00'",
         "400 invalid False {'StatusCode': '06'",
+        "b'5'",
     ],
 }
 WITHOUT = {"custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"]}

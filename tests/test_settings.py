@@ -18,9 +18,13 @@ from permata_auth._settings import (
     Unpicklable,
     duration,
     finite_seconds,
+    flag,
+    flag_or_none,
     is_loopback,
+    number,
     seconds,
     url_problem,
+    whole_number,
 )
 
 
@@ -68,6 +72,54 @@ def test_a_field_of_seconds_is_named_with_its_class():
     assert Policy(timedelta(seconds=1)).wait == 1.0
     with pytest.raises(ConfigurationError, match=r"^Policy\.wait must be above 0 seconds$"):
         Policy(0)
+
+
+@pytest.mark.parametrize("text", ["on", "true", "1", "yes", "ON", "True", " yes\n", 1, True])
+def test_a_flag_is_on_in_any_of_these_words(text):
+    assert flag("X", text) is True
+
+
+@pytest.mark.parametrize("text", ["off", "false", "0", "no", "OFF", "False", "No ", 0, False])
+def test_a_flag_is_off_in_any_of_these_words(text):
+    assert flag("X", text) is False
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "perhaps", "y", "t", "2", "none", 2, -1, 1.0, None, b"true", [], [True]]
+)
+def test_what_is_no_flag_is_refused_by_name(value):
+    assert flag_or_none(value) is None
+    with pytest.raises(ConfigurationError, match="^X must be true or false"):
+        flag("X", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(3, 3.0), (0.5, 0.5), ("3", 3.0), (" 1e3 ", 1000.0), ("-2", -2.0)]
+)
+def test_numbers_are_read_from_text_too(value, expected):
+    assert number("X", value) == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "many", "nan", "NaN", "inf", "-Infinity", "1e999", math.nan, math.inf, -math.inf, 10**400,
+     True, False, None, b"5", [5], 5j, timedelta(1), "5 s"],
+    ids=lambda value: repr(value)[:20],
+)  # fmt: skip
+def test_what_is_no_finite_number_is_refused_by_name(value):
+    for read in (number, whole_number):
+        with pytest.raises(ConfigurationError, match="^X must be a finite number$"):
+            read("X", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "0.5", "-1", "0"])
+def test_what_counts_nothing_is_refused_by_name(value):
+    with pytest.raises(ConfigurationError, match="^X must be a whole number, at least 1$"):
+        whole_number("X", value)
+
+
+def test_a_whole_number_may_be_text_or_a_float():
+    assert [whole_number("X", each) for each in (5, "5", 5.0, "1e3")] == [5, 5, 5, 1000]
 
 
 GOOD = [

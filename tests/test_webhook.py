@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections import Counter
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,6 +17,7 @@ from support.threads import Call, until
 
 from permata_auth import (
     CallbackStatusClient,
+    CallbackStatusResponse,
     ConfigurationError,
     LoginClient,
     RequestTimeoutError,
@@ -50,6 +52,8 @@ def make_processor(make_handler):
         login = LoginClient(bank.credentials(), retry=retry)
         handler = make_handler(bank.credentials(), client=login, scheduler=scheduler)
         clients.append(CallbackStatusClient(handler, bank.callback_status_url, retry=retry))
+        if "app_secrets" not in arguments:
+            arguments.setdefault("allow_unsigned", True)
         return WebhookProcessor(clients[-1], **arguments)
 
     yield make
@@ -254,14 +258,107 @@ def test_an_app_secret_is_never_shown(bank, make_processor, secrets, caplog):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"app_secrets": "example"}, {"app_secrets": b"example"}, {"app_secrets": [""]},
-     {"app_secrets": [5]}, {"app_secrets": 5}, {"max_body_bytes": 0}, {"max_body_bytes": 1.5},
-     {"max_body_bytes": True}, {"client": None}],
+    [{"app_secrets": "example"}, {"app_secrets": b"example"}, {"app_secrets": bytearray(b"ex")},
+     {"app_secrets": ""}, {"app_secrets": "  "}, {"app_secrets": [""]}, {"app_secrets": [b""]},
+     {"app_secrets": ["example", "  "]}, {"app_secrets": [b" \n"]}, {"app_secrets": [5]},
+     {"app_secrets": 5}, {"app_secrets": None}, {"max_body_bytes": 0}, {"max_body_bytes": 1.5},
+     {"max_body_bytes": True}, {"max_body_bytes": "100"}, {"client": None},
+     {"client": CallbackStatusClient}, {"allow_unsigned": "false"}, {"allow_unsigned": 1},
+     {"allow_unsigned": None}, {"verify_token": ""}, {"verify_token": " "}, {"verify_token": 5},
+     {"verify_token": ["example"]}],
     ids=repr,
 )  # fmt: skip
 def test_wrong_settings_are_refused(processor, arguments):
-    with pytest.raises(ConfigurationError):
-        WebhookProcessor(**{"client": processor._client} | arguments)
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        WebhookProcessor(**{"client": processor._client, "app_secrets": SECRETS} | arguments)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"app_secrets": []}, {"app_secrets": iter(())},
+                                       {"allow_unsigned": False}], ids=repr)  # fmt: skip
+def test_without_a_secret_webhooks_are_closed_unless_unsigned_ones_are_allowed(
+    processor, arguments
+):
+    with pytest.raises(ConfigurationError, match="app_secrets, or allow_unsigned=True"):
+        WebhookProcessor(processor._client, **arguments)
+
+
+def test_with_a_secret_an_unsigned_webhook_is_refused_even_where_they_are_allowed(
+    bank, make_processor
+):
+    processor = make_processor(bank, app_secrets=SECRETS, allow_unsigned=True)
+    assert processor.process(RECEIPT).http_status == 401
+    assert bank.requests == ()
+
+
+# The provider verifies the endpoint
+
+TOKEN = "example-verify-token"
+CHALLENGE = "1158201444"
+GOOD = {"hub.mode": "subscribe", "hub.verify_token": TOKEN, "hub.challenge": CHALLENGE}
+
+
+class ManyValues:
+    """A mapping as frameworks have it, whose items() shows one value of several."""
+
+    def __init__(self, pairs):
+        self._pairs = pairs
+
+    def items(self):
+        return dict(self._pairs).items()
+
+    def lists(self):
+        found = {}
+        for name, value in self._pairs:
+            found.setdefault(name, []).append(value)
+        return found.items()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [GOOD, urlencode(GOOD), urlencode(GOOD).encode(), parse_qs(urlencode(GOOD)),
+     GOOD | {"more": "1"}, ManyValues(list(GOOD.items()))],
+    ids=lambda query: type(query).__name__,
+)  # fmt: skip
+def test_a_verification_with_the_token_is_answered_with_its_challenge(make_processor, bank, query):
+    answer = make_processor(bank, verify_token=TOKEN).verify(query)
+    assert (answer.http_status, answer.kind, answer.forwarded) == (200, "verification", False)
+    assert (answer.challenge, answer.content) == (CHALLENGE, CHALLENGE.encode())
+    assert answer.content_type.startswith("text/plain")
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, "", b"", None, 5, [("hub.mode", "subscribe")], {5: 6}, "&&==%%%", "hub.mode",
+     GOOD | {"hub.verify_token": "example-other"}, GOOD | {"hub.verify_token": TOKEN + " "},
+     GOOD | {"hub.verify_token": ""}, GOOD | {"hub.verify_token": "\ud800é"},
+     GOOD | {"hub.verify_token": None}, GOOD | {"hub.mode": "unsubscribe"},
+     GOOD | {"hub.challenge": ""}, {name: value for name, value in GOOD.items() if "mode" not in name},
+     GOOD | {"hub.verify_token": [TOKEN, TOKEN]}, GOOD | {"hub.challenge": []},
+     urlencode(GOOD) + "&hub.verify_token=example", "hub.verify_token=example&" + urlencode(GOOD),
+     urlencode(GOOD) + "&hub.challenge=2", ManyValues([*GOOD.items(), ("hub.mode", "x")]),
+     urlencode(GOOD | {"hub.challenge": "1" * 10_000})],
+    ids=lambda query: repr(query)[:60],
+)  # fmt: skip
+def test_any_other_verification_is_answered_with_403(make_processor, bank, query, secrets):
+    secrets.add(TOKEN)
+    processor = make_processor(bank, verify_token=TOKEN)
+    answer = processor.verify(query)
+    assert (answer.http_status, answer.kind, answer.challenge) == (403, "invalid", None)
+    assert json.loads(answer.content)["StatusCode"] == "06"
+    assert secrets.found_in(repr(answer), repr(processor)) == set()
+
+
+@pytest.mark.parametrize("token", ["", "None", TOKEN])
+def test_without_a_verify_token_every_verification_is_refused(processor, token):
+    assert processor.verify(GOOD | {"hub.verify_token": token}).http_status == 403
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(query=st.binary() | st.text() | st.dictionaries(st.text(), st.text()) | st.none())
+def test_no_query_raises(query):
+    closed = WebhookProcessor(Recording(), app_secrets=["example"], verify_token=TOKEN)
+    assert closed.verify(query).http_status == 403
 
 
 # What the bank says, and what it does not
@@ -281,6 +378,39 @@ def test_the_banks_status_and_body_come_back(bank, processor, reply, body):
     answer = processor.process(RECEIPT)
     assert (answer.http_status, answer.body, answer.forwarded) == (reply[0], body, True)
     assert (answer.kind, answer.request_id) == ("delivery_receipt", "req-123")
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_the_banks_status_has_no_content_where_http_allows_none(bank, processor, status):
+    bank.callback_reply = (status, b"", "application/json")
+    answer = processor.process(RECEIPT)
+    assert (answer.http_status, answer.forwarded, answer.content) == (status, True, b"")
+
+
+@pytest.mark.parametrize("status", [299, 599, 799, 999])
+def test_a_status_that_http_does_not_know_comes_back_too(make_processor, bank, status):
+    reply = CallbackStatusResponse(
+        http_status=status, status_code="00", status_desc="", body={"StatusCode": "00"}
+    )
+    answer = WebhookProcessor(Answering(reply), allow_unsigned=True).process(RECEIPT)
+    assert (answer.http_status, answer.forwarded) == (status, True)
+    assert json.loads(answer.content) == {"StatusCode": "00"}
+
+
+@pytest.mark.parametrize("status", [100, 101, 103, 199])
+def test_an_interim_status_is_no_response_of_the_bank(status):
+    reply = CallbackStatusResponse(http_status=status, status_code="00", status_desc="", body={})
+    answer = WebhookProcessor(Answering(reply), allow_unsigned=True).process(RECEIPT)
+    assert (answer.http_status, answer.body["StatusCode"]) == (502, "06")
+    assert not answer.forwarded
+
+
+class Answering:
+    def __init__(self, reply):
+        self.reply = reply
+
+    def send(self, payload, *, request_id=None):
+        return self.reply
 
 
 @pytest.mark.parametrize(
@@ -320,7 +450,7 @@ class Failing:
 )  # fmt: skip
 def test_no_error_of_the_client_gets_through(secrets, error, http_status):
     secrets.add("example-secret")
-    answer = WebhookProcessor(Failing(error)).process(RECEIPT)
+    answer = WebhookProcessor(Failing(error), allow_unsigned=True).process(RECEIPT)
     assert (answer.http_status, answer.body["StatusCode"]) == (http_status, "06")
     assert secrets.found_in(repr(answer)) == set()
 
@@ -366,7 +496,7 @@ _json = st.recursive(
 
 def test_a_number_of_any_length_is_no_obstacle():
     client = Recording()
-    WebhookProcessor(client).process(b'{"error":' + b"9" * 500_000 + b"}")
+    WebhookProcessor(client, allow_unsigned=True).process(b'{"error":' + b"9" * 500_000 + b"}")
     assert len(client.sent) == 1
 
 
@@ -375,7 +505,7 @@ def test_a_number_of_any_length_is_no_obstacle():
 @example(body=RECEIPT, headers={})
 def test_no_input_raises(body, headers):
     client = Recording()
-    answer = WebhookProcessor(client).process(body, headers)
+    answer = WebhookProcessor(client, allow_unsigned=True).process(body, headers)
     assert answer.http_status in (200, 400, 504)
     assert bool(client.sent) == (answer.kind in ("delivery_receipt", "inbound_flow"))
     signed = WebhookProcessor(client, app_secrets=["example"]).process(body, headers)

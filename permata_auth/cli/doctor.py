@@ -1,43 +1,15 @@
-"""``permata-auth doctor``: what stands between this machine and a signed call, in one pass."""
+"""``permata-auth doctor``: the checks of :mod:`permata_auth._doctor`, one line each."""
 
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
-from urllib.parse import SplitResult, urlsplit
 
 import click
-from requests.utils import get_environ_proxies
 
-from .. import _clock
-from .._http import exchange, http_date, new_session
-from .._settings import url_problem
-from ..exceptions import (
-    CallbackStatusError,
-    ClockError,
-    ConfigurationError,
-    PermataAuthError,
-    SignatureError,
-    TokenStoreError,
-    TransportError,
-)
-from ..login import LoginClient, RetryPolicy
-from ..schemes.base import json_object
+from .._doctor import Examination
 from ..schemes.classic import PermataCredentials
-from ..tokens import AccessToken
-from .base import MissingExtra, TemporaryFailure, cli, example
-from .store import named_store
-
-_TIMEOUT = (5.0, 10.0)
-_LONGEST_EXCHANGE = 20.0
-#: How far a clock may be off. What the bank allows is not known; it has refused seven hours.
-_MOST_SKEW = 30.0
-_PROBE_LIFE = 60.0
-
-
-class _Skipped(Exception):  # noqa: N818 - no error: there is nothing to check
-    pass
+from ..stores import store_from_env
+from .base import cli, example
 
 
 @cli.command(epilog=example("permata-auth doctor", "permata-auth sandbox > b.env & ... doctor"))
@@ -49,181 +21,8 @@ def doctor(url: str | None) -> None:
     a URL for it, makes one signed call with an empty JSON object. Shows no secret. Ends with 0 if
     all is well, 75 if waiting may help, 1 if it will not.
     """
-    raise click.exceptions.Exit(_Examination(url).run())
-
-
-class _Examination:
-    """The checks, and what the later ones need of the earlier ones."""
-
-    def __init__(self, url: str | None) -> None:
-        self._url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
-        self._credentials: PermataCredentials | None = None
-        self._token: AccessToken | None = None
-        self._skew: float | None = None
-        self._has_answered = False
-        self._failures: list[bool] = []  # of each: whether waiting may help
-
-    def run(self) -> int:
-        for name, check in {
-            "configuration": self._check_configuration,
-            "name": self._check_name,
-            "connection": self._check_connection,
-            "clock": self._check_clock,
-            "login": self._check_login,
-            "signature": self._check_signature,
-            "store": self._check_store,
-        }.items():
-            verdict, sentence = self._outcome(check)
-            click.echo(f"{verdict:<5} {name:<14} {sentence}")
-        if not self._failures:
-            return 0
-        return TemporaryFailure.exit_code if all(self._failures) else 1
-
-    def _outcome(self, check: Callable[[], str]) -> tuple[str, str]:
-        try:
-            return "ok", check()
-        except _Skipped as reason:
-            return "-", str(reason)
-        except PermataAuthError as error:
-            self._failures.append(error.retryable)
-            return "FAIL", str(error)
-        except MissingExtra as error:
-            self._failures.append(False)
-            return "FAIL", error.message
-
-    def _check_configuration(self) -> str:
-        credentials = PermataCredentials.from_env()
-        if self._url:
-            problem = url_problem(self._url, allow_insecure_http=credentials.allow_insecure_http)
-            if problem is not None:
-                raise ConfigurationError(f"the URL for signed calls {problem}")
-        self._credentials = credentials
-        return f"complete, for {self._endpoint.hostname}"
-
-    def _check_name(self) -> str:
-        host = self._endpoint.hostname
-        self._require_direct()
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise TransportError(
-                f"{host} is not known here; check PERMATA_TOKEN_URL, or this machine's DNS"
-            ) from None
-        return f"{host} is {', '.join(sorted({str(each[4][0]) for each in found}))}"
-
-    def _check_connection(self) -> str:
-        """Ask for the server's front page, which needs no credentials."""
-        endpoint = self._endpoint
-        with new_session(1) as session:
-            began = _clock.now()
-            reply = exchange(
-                session,
-                "HEAD",
-                f"{endpoint.scheme}://{endpoint.netloc}/",
-                headers={},
-                body=b"",
-                timeout=_TIMEOUT,
-                deadline=began + _LONGEST_EXCHANGE,
-            )
-        took = _clock.now() - began
-        self._has_answered = True
-        date = http_date(reply.headers.get("Date", ""))
-        if date is not None:
-            # It was written at some time of the exchange, and tells whole seconds.
-            self._skew = _clock.wall() - took / 2 - (date + 0.5)
-        how = "by TLS, with a certificate that is trusted" if endpoint.scheme == "https" else "open"
-        return f"answered in {took * 1000:.0f} ms, {how}"
-
-    def _check_clock(self) -> str:
-        self._require_answer()
-        if self._skew is None:
-            raise _Skipped("the server does not show its clock")
-        if abs(self._skew) > _MOST_SKEW:
-            raise ClockError(
-                f"this machine's clock is {abs(self._skew):.0f} s "
-                f"{'ahead of' if self._skew > 0 else 'behind'} the server's; "
-                "its operator corrects it and lets NTP keep it"
-            )
-        return f"within {abs(self._skew) + 0.5:.0f} s of the server's"
-
-    def _check_login(self) -> str:
-        credentials = self._known()
-        self._require_answer()
-        retry = RetryPolicy(attempts=1, timeout=_LONGEST_EXCHANGE)
-        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT) as client:
-            self._token = client.login()
-        left = self._token.expires_in()
-        return f"token {self._token.fingerprint}, which lives for {left:.0f} s"
-
-    def _check_signature(self) -> str:
-        credentials = self._known()
-        if self._token is None:
-            raise _Skipped("needs a token")
-        if not self._url:
-            raise _Skipped("give --url or PERMATA_CALLBACK_STATUS_URL to make a signed call")
-        body = b"{}"
-        headers = credentials.sign(self._token.value, "POST", self._url, body)
-        with new_session(1) as session:
-            reply = exchange(
-                session,
-                "POST",
-                self._url,
-                headers={**headers, "Content-Type": "application/json"},
-                body=body,
-                timeout=_TIMEOUT,
-                deadline=_clock.now() + _LONGEST_EXCHANGE,
-            )
-        return self._judge(reply.status_code, reply.body)
-
-    def _judge(self, status: int, body: bytes) -> str:
-        description = (json_object(body) or {}).get("ErrorDescription")
-        if self._known().is_token_rejected(status, body):
-            raise SignatureError("the bank rejects a token it has just issued; ask the bank")
-        if description == "Signature Not Valid":
-            raise SignatureError(
-                "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
-                "PERMATA_CANONICALIZER"
-            )
-        if status == 429 or status >= 500:
-            raise CallbackStatusError(f"the bank answered HTTP {status}; wait", retryable=True)
-        if status in (401, 403):
-            raise SignatureError(
-                f"the bank answered HTTP {status}; check PERMATA_ORGANIZATION_NAME, "
-                "and ask the bank whether this client may use that URL"
-            )
-        return f"accepted, the signed call was answered with HTTP {status}"
-
-    def _check_store(self) -> str:
-        credentials = self._known()
-        store = named_store(credentials)
-        if store is None:
-            raise _Skipped("PERMATA_TOKEN_STORE is not set: each process has a token of its own")
-        key = f"{credentials.key}-doctor"
-        expires = _clock.at(_clock.now() + _PROBE_LIFE)
-        probe = AccessToken(value="doctor", expires_at=expires)
-        with store.lock(key):
-            store.save(key, probe)
-            read = store.load(key)
-            store.discard(key, probe)
-        if read is None or read.value != probe.value:
-            raise TokenStoreError("what is written is not what is read; its operator looks into it")
-        if self._token is not None:  # newer than theirs, which it may have replaced at the bank
-            store.save(credentials.key, self._token)
-        return f"{store!r} can be read, written and locked"
-
-    def _known(self) -> PermataCredentials:
-        if self._credentials is None:
-            raise _Skipped("needs a configuration")
-        return self._credentials
-
-    @property
-    def _endpoint(self) -> SplitResult:
-        return urlsplit(self._known().token_url)
-
-    def _require_direct(self) -> None:
-        if get_environ_proxies(self._known().token_url, no_proxy=None).get(self._endpoint.scheme):
-            raise _Skipped("left to the proxy that the environment names")
-
-    def _require_answer(self) -> None:
-        if not self._has_answered:
-            raise _Skipped("needs a connection")
+    url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
+    examination = Examination(PermataCredentials.from_env, store_from_env, url)
+    for finding in examination.run():
+        click.echo(str(finding))
+    raise click.exceptions.Exit(examination.exit_code)

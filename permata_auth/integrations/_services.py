@@ -1,95 +1,33 @@
-"""What one application has of this library: made from its settings, each part at its first use."""
+"""The services of one application: made from its settings, each part at its first use."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import requests
 
 from .. import _process
+from .._app_settings import Settings
+from .._doctor import Examination
+from .._logging import extra
 from ..auth import PermataAuth
 from ..callback_status import CallbackStatusClient
 from ..events import Event
-from ..exceptions import ConfigurationError
+from ..exceptions import ConfigurationError, WebhookPayloadError
 from ..handler import LoginHandler
-from ..scheduler import SchedulerConfig
 from ..schemes.classic import PermataCredentials
-from ..stores import store_from_env
 from ..stores.base import TokenStore, bound
-from ..webhook import WebhookProcessor
+from ..webhook import WebhookProcessor, WebhookResponse, refused
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
 _CALL_TIMEOUT = (5.0, 30.0)
-
-
-class Settings(Mapping[str, str]):
-    """The ``PERMATA_…`` settings: the application's own, the environment's for all others.
-
-    Its repr, and so an error report that shows the locals of a frame, holds no value.
-    """
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self._given = given
-
-    def __getitem__(self, name: str) -> str:
-        value = self._given.get(name)
-        if value is None:
-            return os.environ[name]
-        return ",".join(value) if isinstance(value, list | tuple) else str(value)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({name for name in (*os.environ, *self._given) if name.startswith("PERMATA_")})
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def credentials(self) -> PermataCredentials:
-        return PermataCredentials.from_env(self)
-
-    def store(self) -> TokenStore | None:
-        """Return the store that ``PERMATA_TOKEN_STORE`` is, or is the URL of."""
-        given = self._given.get("PERMATA_TOKEN_STORE")
-        return store_from_env(self) if given is None or isinstance(given, str) else given
-
-    def margins(self) -> SchedulerConfig:
-        default = SchedulerConfig()
-        return SchedulerConfig(
-            self._number("PERMATA_REFRESH_BUFFER_SECS", default.refresh_buffer_secs),
-            self._number("PERMATA_MIN_SCHEDULE_TIME_SECS", default.min_schedule_time_secs),
-        )
-
-    def is_background(self) -> bool:
-        text = self.get("PERMATA_BACKGROUND", "true").strip().lower()
-        if text not in _FLAGS:
-            raise ConfigurationError("PERMATA_BACKGROUND must be true or false")
-        return _FLAGS[text]
-
-    def callback_status_url(self) -> str:
-        url = self.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
-        if not url:
-            raise ConfigurationError("PERMATA_CALLBACK_STATUS_URL is missing")
-        return url
-
-    def app_secrets(self) -> tuple[str, ...]:
-        texts = self.get("PERMATA_APP_SECRETS", "").split(",")
-        return tuple(text.strip() for text in texts if text.strip())
-
-    def max_body_bytes(self) -> int:
-        return int(self._number("PERMATA_MAX_BODY_BYTES", 1_048_576))
-
-    def _number(self, name: str, default: float) -> float:
-        try:
-            return float(self.get(name, default))
-        except ValueError:
-            raise ConfigurationError(f"{name} must be a number") from None
-
-
-_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "": True} | dict.fromkeys(
-    ("false", "0", "no", "off"), False
-)
+_NOT_CONFIGURED = "not configured; the status command says why"
+_WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 
 
 class Services:
@@ -106,7 +44,11 @@ class Services:
         handler: LoginHandler | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
-        self._settings = Settings(settings)
+        if handler is not None and not isinstance(handler, LoginHandler):
+            raise ConfigurationError("handler must be a LoginHandler")
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event must be callable")
+        self._settings = settings if isinstance(settings, Settings) else Settings(settings)
         self._given = handler
         self._on_event = on_event
         self._made: dict[object, Any] = {}
@@ -133,8 +75,35 @@ class Services:
 
     @property
     def webhooks(self) -> WebhookProcessor:
-        """What answers inbound webhooks, and forwards them by :attr:`callback_status`."""
+        """The processor of inbound webhooks, which forwards them by :attr:`callback_status`."""
         return self._once("webhooks", self._new_webhooks)
+
+    def webhook(self, read: Callable[[int], bytes], headers: Mapping[str, str]) -> WebhookResponse:
+        """Return the response to one webhook, as :meth:`WebhookProcessor.process`; never raises.
+
+        Where the settings are wrong, or have no app secret, it is 503.
+
+        Args:
+            read: Reads the request's body, given the size in bytes above which it is refused;
+                raises WebhookPayloadError where the body cannot be had. Any other error means
+                that the body broke off on its way.
+            headers: The request's headers.
+        """
+        processor = self._processor()
+        if processor is None:
+            return _not_configured()
+        try:
+            body = read(processor.max_body_bytes)
+        except WebhookPayloadError as error:
+            return refused(error)
+        except Exception as error:  # each server has errors of its own for this
+            return refused(WebhookPayloadError(f"the body did not arrive ({type(error).__name__})"))
+        return processor.process(body, headers)
+
+    def verification(self, query: str | bytes) -> WebhookResponse:
+        """Return the response to a GET request of the provider; never raises, 503 as above."""
+        processor = self._processor()
+        return _not_configured() if processor is None else processor.verify(query)
 
     def health(self) -> tuple[int, dict[str, object]]:
         """Return an HTTP status and a document. Never blocks, never logs in, shows no secret.
@@ -143,8 +112,8 @@ class Services:
         """
         try:
             handler = self.handler
-        except ConfigurationError:
-            return 503, _health("error", "not configured; the status command says why", 0.0)
+        except _WRONG_SETTINGS:
+            return 503, _health("error", _NOT_CONFIGURED, 0.0)
         info = handler.info()
         if info.fingerprint is not None:
             return 200, _health("success", "a token lives", info.seconds_left)
@@ -154,15 +123,33 @@ class Services:
         return 200, _health("success", "no token is needed yet", 0.0)
 
     def status(self) -> dict[str, str]:
-        """Say for a person how things stand, without a login. May block for a slow token store."""
+        """Say for a person how things stand, without a login. May block for a slow token store.
+
+        Raises ConfigurationError, or ImportError for an extra that is missing.
+        """
         credentials = self.handler.credentials
         lines = {"token endpoint": getattr(credentials, "token_url", "-")}
+        lines["webhooks"] = self._webhook_status()
         store = self._made.get("store")
         if store is None:
             return lines | {"token store": "none, each process has a token of its own"}
-        token = bound(store, credentials).load(credentials.key)
+        store = bound(store, credentials)
+        token = store.load(credentials.key)
         found = f"{token.fingerprint}, {token.expires_in():.0f} s left" if token else "none"
         return lines | {"token store": repr(store), "token in it": found}
+
+    def examination(self, url: str | None = None) -> Examination:
+        """Return the checks of ``permata-auth doctor`` for these settings.
+
+        Args:
+            url: The URL for a signed call, in place of ``PERMATA_CALLBACK_STATUS_URL``.
+        """
+        settings, given = self._settings, self._given
+        url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
+        if given is None:
+            return Examination(settings.credentials, self._new_store, url)
+        # The store of a handler that the application made is the handler's own affair.
+        return Examination(lambda: cast("PermataCredentials", given.credentials), lambda: None, url)
 
     def close(self, timeout: float = 1.0) -> None:
         """Stop what this process runs, if it was ever used; waits ``timeout`` seconds at most."""
@@ -182,24 +169,52 @@ class Services:
         handler = LoginHandler(
             settings.credentials(),
             store=self._once("store", self._new_store),
-            on_event=self._on_event,
+            on_event=self._event_hook(),
             background=settings.is_background(),
         )
         handler.scheduler.update_config(settings.margins())
         return handler
 
+    def _event_hook(self) -> Callable[[Event], object] | None:
+        return self._on_event
+
     def _new_store(self) -> TokenStore | None:
         return self._settings.store()
 
     def _new_callback_status(self) -> CallbackStatusClient:
-        return CallbackStatusClient(self.handler, self._settings.callback_status_url())
+        is_open = getattr(self.handler.credentials, "allow_insecure_http", False)
+        return CallbackStatusClient(
+            self.handler, self._settings.callback_status_url(), allow_insecure_http=is_open
+        )
 
     def _new_webhooks(self) -> WebhookProcessor:
-        return WebhookProcessor(
-            self.callback_status,
-            app_secrets=self._settings.app_secrets(),
-            max_body_bytes=self._settings.max_body_bytes(),
-        )
+        client, closed = self.callback_status, self._settings.closed_webhooks()
+        if closed is not None:
+            raise ConfigurationError(closed)
+        return WebhookProcessor(client, **self._settings.webhook_arguments())
+
+    def _processor(self) -> WebhookProcessor | None:
+        try:
+            return self.webhooks
+        except _WRONG_SETTINGS as error:
+            logger.error(  # noqa: TRY400 - its text is the whole of it
+                "Webhooks are answered with HTTP 503, the settings are wrong: %s",
+                error,
+                extra=extra(),
+            )
+            return None
+
+    def _webhook_status(self) -> str:
+        settings = self._settings
+        given, closed = settings.webhook_arguments(), settings.closed_webhooks()
+        if not settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip():
+            return "none, PERMATA_CALLBACK_STATUS_URL is not set"
+        if closed is not None:
+            _ = self.callback_status
+            return f"closed, {closed}"
+        _ = self.webhooks
+        count = len(given["app_secrets"])
+        return f"signed with one of {count} app secrets" if count else "taken from anybody"
 
 
 class _Session(requests.Session):
@@ -213,9 +228,8 @@ class _Session(requests.Session):
         return super().send(request, **how)
 
 
-def failure(status: int, text: str) -> tuple[int, dict[str, object]]:
-    """Return the answer to a webhook that cannot be processed, in the form of all others."""
-    return status, {"StatusCode": "06", "StatusDesc": text}
+def _not_configured() -> WebhookResponse:
+    return refused(WebhookPayloadError(_NOT_CONFIGURED, status_code=503))
 
 
 def _health(status: str, message: str, seconds_left: float) -> dict[str, object]:

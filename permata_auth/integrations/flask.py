@@ -18,22 +18,25 @@ The settings are ``app.config["PERMATA_TOKEN_URL"]`` and so on, under the names 
 variables, and the environment's own values for what is not in ``app.config``. Besides those of the
 credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
 ``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; for webhooks
-``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS``, ``PERMATA_MAX_BODY_BYTES``.
+``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
+``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import requests
 
 from ..callback_status import CallbackStatusClient
 from ..events import Event
-from ..exceptions import PermataAuthError
+from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
 from ..handler import LoginHandler
-from ..webhook import WebhookProcessor
-from ._services import Services, failure
+from ..webhook import WebhookProcessor, WebhookResponse
+from ._services import Services
 
 try:
     import click
@@ -51,12 +54,15 @@ _KEY = "permata_auth"
 class PermataAuthExtension:
     """The handler of the current application, and what goes with it.
 
-    ``handler``: one to be used by every application of this extension; otherwise each makes its
-    own from its settings, at first use. ``on_event``: the event hook of those. May be made at
-    import, in a process that forks its workers too: neither it nor ``init_app()`` starts a thread,
-    opens a connection or reads a setting.
+    May be made at import, in a process that forks its workers too: neither it nor ``init_app()``
+    starts a thread, opens a connection or reads a setting. The properties need an application
+    context, which every request and command has. Raises ConfigurationError for wrong arguments.
 
-    The properties need an application context, which every request and command has.
+    Args:
+        app: An application for :meth:`init_app`.
+        handler: One handler for every application of this extension; by default each application
+            makes its own from its settings, at the first use.
+        on_event: The event hook of the handlers that are made.
     """
 
     def __init__(
@@ -68,18 +74,32 @@ class PermataAuthExtension:
     ) -> None:
         self._handler = handler
         self._on_event = on_event
+        self._new_services({})  # refuses wrong arguments here, where they are given
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> None:
-        """Put this extension to use in ``app``, and add the commands ``flask permata …``."""
-        app.extensions[_KEY] = Services(app.config, handler=self._handler, on_event=self._on_event)
+    def init_app(self, app: Flask) -> Flask:
+        """Put this extension to use in ``app``, and add the commands ``flask permata …``.
+
+        Returns ``app``. An application has one extension, and so one account at the bank: for a
+        second one a ConfigurationError is raised. A second account is a
+        :class:`permata_auth.LoginHandler` of its own.
+        """
+        if not isinstance(app, Flask):
+            raise ConfigurationError("app must be a Flask application")
+        if _KEY in app.extensions:
+            raise ConfigurationError(
+                "this app has a PermataAuthExtension already; use a LoginHandler for a second "
+                "account at the bank"
+            )
+        app.extensions[_KEY] = self._new_services(app.config)
         app.cli.add_command(commands)
+        return app
 
     @property
     def handler(self) -> LoginHandler:
         """The current application's handler. Raises ConfigurationError for wrong settings."""
-        return _services().handler
+        return self._services.handler
 
     @property
     def session(self) -> requests.Session:
@@ -87,20 +107,30 @@ class PermataAuthExtension:
 
         A call waits 5 s to connect and 30 s for each read, unless ``timeout=`` says otherwise.
         """
-        return _services().session
+        return self._services.session
 
     @property
     def callback_status(self) -> CallbackStatusClient:
         """The client for ``PERMATA_CALLBACK_STATUS_URL``."""
-        return _services().callback_status
+        return self._services.callback_status
 
     @property
     def webhooks(self) -> WebhookProcessor:
-        """What the blueprint answers webhooks with."""
-        return _services().webhooks
+        """The processor by which the blueprint answers webhooks."""
+        return self._services.webhooks
+
+    @property
+    def _services(self) -> Services:
+        services = _current()
+        if self._handler is not None and services.handler is not self._handler:
+            raise RuntimeError("this app has another PermataAuthExtension, with another handler")
+        return services
+
+    def _new_services(self, settings: Mapping[str, Any]) -> Services:
+        return Services(settings, handler=self._handler, on_event=self._on_event)
 
 
-def _services() -> Services:
+def _current() -> Services:
     try:
         services: Services = current_app.extensions[_KEY]
     except KeyError:
@@ -108,37 +138,51 @@ def _services() -> Services:
     return services
 
 
-#: ``POST /webhook`` and ``GET /health``. They check no CSRF token: where an extension does so for
-#: all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` is what tells the sender.
+#: ``POST /webhook``, ``GET /webhook`` and ``GET /health``. They check no CSRF token: where an
+#: extension does so for all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` is what tells
+#: the sender of a webhook, and ``PERMATA_WEBHOOK_VERIFY_TOKEN`` that of a verification.
 blueprint = Blueprint("permata_auth", __name__)
 
 
 @blueprint.post("/webhook")
-def webhook() -> tuple[Response, int]:
-    """Answer one webhook with what the bank says to it. Blocks as long as the bank takes."""
-    processor = _services().webhooks
-    try:
-        body = _body(processor._max_body_bytes)
-    except RequestEntityTooLarge:  # MAX_CONTENT_LENGTH of the app
-        status, document = failure(413, "the body is too large")
-    else:
-        answer = processor.process(body, dict(request.headers))
-        status, document = answer.http_status, answer.body
-    return jsonify(document), status
+def webhook() -> Response:
+    """Answer one webhook with the bank's response. Blocks as long as the bank takes."""
+    return _response(_current().webhook(_body, dict(request.headers)))
+
+
+@blueprint.get("/webhook")
+def verify() -> Response:
+    """Answer the provider's verification of this endpoint with its challenge."""
+    return _response(_current().verification(request.query_string))
+
+
+def _response(answer: WebhookResponse) -> Response:
+    response = Response(answer.content, answer.http_status, content_type=answer.content_type)
+    response.headers["X-Content-Type-Options"] = "nosniff"  # a challenge is never a page
+    return response
 
 
 def _body(limit: int) -> bytes:
-    """Read the body, or one byte more than is allowed, which tells enough of a larger one."""
+    """Return the request's body, or one byte more than is allowed, which tells a larger one.
+
+    Where something has read the body before this view, Flask may have kept the bytes.
+    """
     body = bytearray()
-    while len(body) <= limit and (chunk := request.stream.read(limit + 1 - len(body))):
-        body += chunk  # a stream may give less than it is asked for
-    return bytes(body)
+    try:
+        while len(body) <= limit and (chunk := request.stream.read(limit + 1 - len(body))):
+            body += chunk  # a stream may give less than it is asked for
+        found = bytes(body) or request.get_data()
+    except RequestEntityTooLarge:  # MAX_CONTENT_LENGTH of the app
+        raise WebhookPayloadError("the body is too large", status_code=413) from None
+    if not found or len(found) < min(request.content_length or 0, limit):
+        raise WebhookPayloadError("the body did not arrive, or something has read it before")
+    return found
 
 
 @blueprint.get("/health")
 def health() -> tuple[Response, int]:
     """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks."""
-    status, document = _services().health()
+    status, document = _current().health()
     return jsonify(document), status
 
 
@@ -149,7 +193,7 @@ commands = AppGroup("permata", help="Access tokens of PermataBank.")
 def _expected_errors() -> Iterator[None]:
     try:
         yield
-    except PermataAuthError as error:
+    except (PermataAuthError, ImportError) as error:  # the latter for an extra that is missing
         raise click.ClickException(str(error)) from None
 
 
@@ -157,12 +201,26 @@ def _expected_errors() -> Iterator[None]:
 def token() -> None:
     """Print one access token to stdout, from the token store or a login."""
     with _expected_errors():
-        click.echo(_services().handler.get_token())
+        click.echo(_current().handler.get_token())
 
 
 @commands.command()
 def status() -> None:
     """Check the settings and show the shared token, if any. Logs nobody in."""
     with _expected_errors():
-        for name, value in _services().status().items():
+        for name, value in _current().status().items():
             click.echo(f"{name}: {value}")
+
+
+@commands.command()
+@click.option("--url", help="Where to POST {} as a signed call; PERMATA_CALLBACK_STATUS_URL.")
+def doctor(url: str | None) -> None:
+    """Check settings, name, connection, clock, login, signature and store, as permata-auth doctor.
+
+    Logs in once. Ends with 0 if all is well, 75 if waiting may help, 1 if it will not.
+    """
+    with _expected_errors():
+        examination = _current().examination(url)
+        for finding in examination.run():
+            click.echo(str(finding))
+    raise click.exceptions.Exit(examination.exit_code)

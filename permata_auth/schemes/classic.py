@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 import attrs
 
 from .. import _clock
-from .._settings import Secret, url_problem
+from .._settings import Secret, flag_or_none, url_problem
 from ..exceptions import (
     ClockError,
     ConfigurationError,
@@ -134,11 +134,10 @@ class PermataCredentials(Secret):
         for field in attrs.fields(cls):
             text = environ.get(prefix + field.name.upper(), "").strip()
             found[field.name] = text if text or field.default is attrs.NOTHING else field.default
-        flag = str(found["allow_insecure_http"]).lower()
-        found["allow_insecure_http"] = _FLAGS.get(flag)
+        found["allow_insecure_http"] = flag_or_none(found["allow_insecure_http"])
         problems = _problems(found)
         if problems:
-            del environ, found, text, flag  # error reports show the locals of a traceback's frames
+            del environ, found, text  # error reports show the locals of a traceback's frames
             raise ConfigurationError(
                 "; ".join(f"{prefix}{name.upper()} {what}" for name, what in problems.items())
             )
@@ -233,9 +232,6 @@ class PermataCredentials(Secret):
             return status_code == 401
         payload = json_object(body) or {}
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
-
-
-_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:

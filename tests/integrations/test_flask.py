@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import math
+import sys
 import threading
 
 import pytest
@@ -10,10 +12,17 @@ flask = pytest.importorskip("flask")
 from flask.testing import EnvironBuilder
 from werkzeug.test import run_wsgi_app
 
-from permata_auth import ConfigurationError
+from permata_auth import (
+    CallbackStatusClient,
+    CallbackStatusResponse,
+    ConfigurationError,
+    LoginHandler,
+)
 from permata_auth.integrations.flask import PermataAuthExtension, blueprint
 
-from .webhooks import RECEIPT, SECRET, signature
+from .webhooks import RECEIPT, SECRET, VERIFICATION, VERIFY_TOKEN, signature, signed
+
+OPEN = {"PERMATA_ALLOW_UNSIGNED_WEBHOOKS": "on"}
 
 
 @pytest.fixture
@@ -160,25 +169,87 @@ def test_margins_and_event_hook_reach_the_handler(make_app, bank):
     assert "LoginSucceeded" in [type(event).__name__ for event in events]
 
 
+WRONG = [
+    ("PERMATA_REFRESH_BUFFER_SECS", ["soon", "nan", math.inf, -1, b"5", [], True]),
+    ("PERMATA_MIN_SCHEDULE_TIME_SECS", [-1, "inf", {}]),
+    ("PERMATA_BACKGROUND", ["perhaps", 2, b"true", []]),
+    ("PERMATA_TOKEN_STORE", ["ftp://somewhere", b"file:", 5, object(), object]),
+    ("PERMATA_CLIENT_SECRET", [b"example", 12345, True, ["example"]]),
+    ("PERMATA_TOKEN_URL", [5, b"https://bank.invalid/"]),
+    ("PERMATA_CALLBACK_STATUS_URL", [5, b"https://bank.invalid/", "http://bank.invalid/"]),
+    ("PERMATA_APP_SECRETS", [b"example", 5, [""], ["example", " "], [5], [b"example"], {"a": "b"}]),
+    ("PERMATA_ALLOW_UNSIGNED_WEBHOOKS", ["perhaps", 2, b"on", []]),
+    ("PERMATA_WEBHOOK_VERIFY_TOKEN", [5, b"example", ["example"]]),
+    ("PERMATA_MAX_BODY_BYTES", ["many", math.nan, "inf", -1, 0, 1.5, b"5", True, []]),
+]
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"PERMATA_REFRESH_BUFFER_SECS": "soon"},
-        {"PERMATA_MIN_SCHEDULE_TIME_SECS": -1},
-        {"PERMATA_BACKGROUND": "perhaps"},
-        {"PERMATA_TOKEN_STORE": "ftp://somewhere"},
-    ],
+    ("name", "value"), [(name, value) for name, values in WRONG for value in values]
 )
-def test_a_wrong_setting_is_named(make_app, bank, wrong):
-    app = make_app(bank, **wrong)
+def test_a_wrong_setting_is_named_by_the_status_command(make_app, bank, name, value):
+    app = make_app(bank, **{"PERMATA_APP_SECRETS": SECRET} | {name: value})
 
-    with app.app_context(), pytest.raises(ConfigurationError, match="|".join(_words(wrong))):
-        _ = PermataAuthExtension().handler
+    ran = app.test_cli_runner().invoke(args=["permata", "status"])
+
+    assert ran.exit_code == 1
+    assert name in ran.output or (name.endswith("STATUS_URL") and "callback status" in ran.output)
+    assert "Traceback" not in ran.output
+    assert isinstance(ran.exception, SystemExit)
 
 
-def _words(wrong):
-    names = [name.removeprefix("PERMATA_") for name in wrong]
-    return names + [name.lower() for name in names]
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG for value in values[:2]]
+)
+def test_with_a_wrong_setting_no_webhook_is_taken(make_app, bank, name, value):
+    app = make_app(bank, **{"PERMATA_APP_SECRETS": SECRET} | {name: value})
+
+    answer = app.test_client().post("/permata/webhook", data=RECEIPT, headers=signed(RECEIPT))
+
+    assert (answer.status_code, answer.json["StatusCode"]) == (503, "06")
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"handler": "handler"},
+        {"handler": LoginHandler},
+        {"on_event": "print"},
+        {"on_event": 5},
+        {"app": "test"},
+        {"app": flask.Flask},
+    ],
+    ids=repr,
+)
+def test_misuse_is_refused_where_it_happens(arguments):
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        PermataAuthExtension(**arguments)
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_an_app_has_one_extension(make_app, bank, is_other):
+    permata = PermataAuthExtension()
+    app = make_app(bank, permata)
+    before = app.extensions["permata_auth"]
+
+    with pytest.raises(ConfigurationError, match="has a PermataAuthExtension already"):
+        (PermataAuthExtension() if is_other else permata).init_app(app)
+
+    assert app.extensions["permata_auth"] is before
+
+
+def test_an_extension_with_another_handler_does_not_serve_this_app(make_app, make_handler, bank):
+    app = make_app(bank)
+    other = PermataAuthExtension(handler=make_handler(bank.credentials()))
+
+    with app.app_context(), pytest.raises(RuntimeError, match="another PermataAuthExtension"):
+        _ = other.session
+
+
+def test_init_app_returns_the_app():
+    app = flask.Flask("test")
+    assert PermataAuthExtension().init_app(app) is app
 
 
 def test_without_init_app_the_error_says_so(bank):
@@ -200,6 +271,184 @@ def test_a_webhook_is_forwarded_and_answered_by_the_bank(make_app, bank):
     assert bank.deliveries == (RECEIPT,)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"PERMATA_APP_SECRETS": ""}, {"PERMATA_APP_SECRETS": "  "}, {"PERMATA_APP_SECRETS": " , "},
+     {"PERMATA_APP_SECRETS": []}, {"PERMATA_APP_SECRETS": [""]},
+     {"PERMATA_ALLOW_UNSIGNED_WEBHOOKS": False}, {"PERMATA_ALLOW_UNSIGNED_WEBHOOKS": ""}],
+    ids=repr,
+)  # fmt: skip
+def test_without_an_app_secret_the_endpoint_is_closed(make_app, bank, given):
+    app = make_app(bank, **given)
+
+    for headers in ({}, signed(RECEIPT)):
+        answer = app.test_client().post("/permata/webhook", data=RECEIPT, headers=headers)
+        assert (answer.status_code, answer.json["StatusCode"]) == (503, "06")
+    verified = app.test_client().get(f"/permata/webhook?{VERIFICATION}")
+    status = app.test_cli_runner().invoke(args=["permata", "status"])
+
+    assert verified.status_code == 503
+    assert bank.requests == ()
+    assert "PERMATA_APP_SECRETS" in status.output
+    assert status.exit_code == (1 if given == {"PERMATA_APP_SECRETS": [""]} else 0)
+
+
+def test_unsigned_webhooks_are_taken_where_they_are_allowed(make_app, bank):
+    app = make_app(bank, **OPEN)
+
+    assert app.test_client().post("/permata/webhook", data=RECEIPT).status_code == 200
+    assert bank.deliveries == (RECEIPT,)
+    status = app.test_cli_runner().invoke(args=["permata", "status"])
+    assert "webhooks: taken from anybody" in status.output
+
+
+def test_the_provider_verifies_the_endpoint(make_app, bank):
+    app = make_app(bank, PERMATA_APP_SECRETS=SECRET, PERMATA_WEBHOOK_VERIFY_TOKEN=VERIFY_TOKEN)
+
+    good = app.test_client().get(f"/permata/webhook?{VERIFICATION}")
+    wrong = app.test_client().get(f"/permata/webhook?{VERIFICATION}&hub.verify_token=1")
+    other = app.test_client().get("/permata/webhook")
+
+    assert (good.status_code, good.data) == (200, b"1158201444")
+    assert good.content_type.startswith("text/plain")
+    assert [each.status_code for each in (wrong, other)] == [403, 403]
+
+
+def test_without_a_verify_token_no_verification_is_accepted(make_app, bank):
+    app = make_app(bank, PERMATA_APP_SECRETS=SECRET)
+
+    assert app.test_client().get(f"/permata/webhook?{VERIFICATION}").status_code == 403
+
+
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+READ_AND_KEPT = {
+    "get_data": lambda request: request.get_data(),
+    "get_data as text": lambda request: request.get_data(as_text=True),
+    "data": lambda request: request.data,
+    "get_json": lambda request: request.get_json(),
+    "json": lambda request: request.json,
+    "silent json": lambda request: request.get_json(force=True, silent=True),
+    "form of a JSON request": lambda request: request.form,
+    "values": lambda request: request.values,
+    "twice": lambda request: (request.get_data(), request.form, request.get_json()),
+}
+READ_AND_LOST = {
+    "stream": lambda request: request.stream.read(),
+    "a part of the stream": lambda request: request.stream.read(5),
+    "a part of the input": lambda request: request.environ["wsgi.input"].read(5),
+    "the whole input": lambda request: request.environ["wsgi.input"].read(),
+    "get_data without a cache": lambda request: request.get_data(cache=False),
+    "get_json without a cache": lambda request: request.get_json(cache=False),
+}
+
+
+def _read_first(app, read):
+    @app.before_request
+    def before():
+        read(flask.request)
+
+    return app.test_client()
+
+
+@pytest.mark.parametrize("name", READ_AND_KEPT)
+@pytest.mark.parametrize(
+    "settings", [{"PERMATA_APP_SECRETS": SECRET}, OPEN], ids=["closed", "open"]
+)
+def test_a_body_that_was_read_before_is_taken_from_where_flask_keeps_it(
+    make_app, bank, name, settings
+):
+    client = _read_first(make_app(bank, **settings), READ_AND_KEPT[name])
+    headers = signed(RECEIPT)
+
+    good = client.post("/permata/webhook", data=RECEIPT, headers=headers, content_type=JSON)
+    assert (good.status_code, bank.deliveries) == (200, (RECEIPT,))
+    headers["X-Hub-Signature-256"] = "sha256=00"
+    bad = client.post("/permata/webhook", data=RECEIPT, headers=headers, content_type=JSON)
+    assert bad.status_code == (200 if settings is OPEN else 401)
+
+
+@pytest.mark.parametrize("name", READ_AND_LOST)
+@pytest.mark.parametrize(
+    "settings", [{"PERMATA_APP_SECRETS": SECRET}, OPEN], ids=["closed", "open"]
+)
+def test_a_body_that_was_read_before_and_is_lost_is_no_webhook(make_app, bank, name, settings):
+    client = _read_first(make_app(bank, **settings), READ_AND_LOST[name])
+
+    answer = client.post(
+        "/permata/webhook", data=RECEIPT, headers=signed(RECEIPT), content_type=JSON
+    )
+
+    assert (answer.status_code, answer.json["StatusCode"]) == (400, "06")
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize("content_type", [FORM, "multipart/form-data; boundary=x"])
+@pytest.mark.parametrize("read", ["form", "files", "values", "data"])
+def test_a_body_that_was_read_as_a_form_is_no_webhook(make_app, bank, content_type, read):
+    app = make_app(bank, PERMATA_APP_SECRETS=SECRET)
+    client = _read_first(app, lambda request: getattr(request, read))
+
+    answer = client.post(
+        "/permata/webhook", data=RECEIPT, headers=signed(RECEIPT), content_type=content_type
+    )
+
+    assert (answer.status_code, answer.json["StatusCode"]) == (400, "06")
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CONTENT_LENGTH": "abc"},
+        {"CONTENT_LENGTH": "-1"},
+        {"CONTENT_LENGTH": "99999"},
+        {"CONTENT_LENGTH": ""},
+        {"CONTENT_TYPE": "\xff; charset=\xfe"},
+        {"CONTENT_TYPE": "multipart/form-data"},
+        {"HTTP_X_HUB_SIGNATURE_256": "\xff\xfe"},
+    ],
+    ids=repr,
+)
+def test_an_odd_request_is_the_senders_mistake(make_app, bank, environ):
+    app = make_app(bank, PERMATA_APP_SECRETS=SECRET)
+
+    answer = app.test_client().post("/permata/webhook", data=RECEIPT, environ_overrides=environ)
+
+    assert answer.status_code in (400, 401)
+    assert answer.json["StatusCode"] == "06"
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, ValueError, RuntimeError])
+def test_a_body_that_breaks_off_is_no_webhook(make_app, bank, error):
+    class Broken(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            raise error
+
+    assert _post(make_app(bank, **OPEN), Broken()).startswith("400")
+    assert bank.requests == ()
+
+
+@pytest.mark.parametrize("status", [204, 205, 304, 299, 599, 799])
+def test_the_banks_status_is_the_answer_with_content_only_where_http_allows_it(
+    make_app, bank, monkeypatch, status
+):
+    app = make_app(bank, **OPEN)
+    reply = CallbackStatusResponse(
+        http_status=status, status_code="00", status_desc="", body={"StatusCode": "00"}
+    )
+    monkeypatch.setattr(CallbackStatusClient, "send", lambda *_, **__: reply)
+
+    answer = app.test_client().post("/permata/webhook", data=RECEIPT)
+
+    assert answer.status_code == status
+    assert answer.data == (b"" if status in (204, 205, 304) else b'{"StatusCode": "00"}')
+
+
 def test_a_webhook_with_a_wrong_signature_is_refused(make_app, bank):
     app = make_app(bank, PERMATA_APP_SECRETS=SECRET)
 
@@ -213,7 +462,7 @@ def test_a_webhook_with_a_wrong_signature_is_refused(make_app, bank):
 
 @pytest.mark.parametrize("limit", [{"PERMATA_MAX_BODY_BYTES": 20}, {"MAX_CONTENT_LENGTH": 20}])
 def test_a_webhook_that_is_too_large_is_refused(make_app, bank, limit):
-    answer = make_app(bank, **limit).test_client().post("/permata/webhook", data=RECEIPT)
+    answer = make_app(bank, **OPEN, **limit).test_client().post("/permata/webhook", data=RECEIPT)
 
     assert (answer.status_code, answer.json["StatusCode"]) == (413, "06")
     assert not bank.deliveries
@@ -247,12 +496,12 @@ def _post(app, stream):
 def test_no_more_of_a_body_is_read_than_is_allowed(make_app, bank):
     stream = Stream(100)
 
-    assert _post(make_app(bank, PERMATA_MAX_BODY_BYTES=1000), stream).startswith("413")
+    assert _post(make_app(bank, **OPEN, PERMATA_MAX_BODY_BYTES=1000), stream).startswith("413")
     assert stream.given == 1001
 
 
 def test_a_body_that_arrives_bit_by_bit_is_read_to_its_end(make_app, bank):
-    assert _post(make_app(bank), Stream(7, RECEIPT)).startswith("200")
+    assert _post(make_app(bank, **OPEN), Stream(7, RECEIPT)).startswith("200")
     assert bank.deliveries == (RECEIPT,)
 
 
@@ -345,3 +594,53 @@ def test_the_status_command_without_settings_names_them(make_app):
     assert ran.exit_code == 1
     assert "PERMATA_TOKEN_URL" in ran.output
     assert "Traceback" not in ran.output
+
+
+@pytest.mark.parametrize("command", ["token", "status", "doctor"])
+def test_a_command_without_the_stores_extra_says_what_to_install(
+    make_app, bank, command, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    monkeypatch.delitem(sys.modules, "permata_auth.stores.file", raising=False)
+    app = make_app(bank, PERMATA_TOKEN_STORE="file:", PERMATA_APP_SECRETS=SECRET)
+
+    ran = app.test_cli_runner().invoke(args=["permata", command])
+    webhook = app.test_client().post("/permata/webhook", data=RECEIPT, headers=signed(RECEIPT))
+    health = app.test_client().get("/permata/health")
+
+    assert ran.exit_code == 1
+    assert "pip install 'permata-auth[file]'" in ran.output
+    assert (webhook.status_code, health.status_code) == (503, 503)
+
+
+def test_the_doctor_examines_the_apps_own_settings(make_app, bank, tmp_path, secrets):
+    app = make_app(bank, PERMATA_TOKEN_STORE=tmp_path.as_uri())
+
+    ran = app.test_cli_runner().invoke(args=["permata", "doctor"])
+
+    assert ran.exit_code == 0, ran.output
+    assert [line.split()[:2] for line in ran.output.splitlines()] == [
+        ["ok", name]
+        for name in (
+            "configuration", "name", "connection", "clock", "login", "signature", "store"
+        )
+    ]  # fmt: skip
+    assert bank.calls_by_status["200"] == 1
+    assert not secrets.found_in(ran.output)
+
+
+def test_the_doctor_says_what_is_wrong_and_whether_waiting_helps(make_app, make_handler, bank):
+    def ended(app, *more):
+        ran = app.test_cli_runner().invoke(args=["permata", "doctor", *more])
+        return ran.exit_code, ran.output
+
+    code, output = ended(make_app(None))
+    assert code == 1
+    assert "PERMATA_TOKEN_URL is missing" in output
+    bank.fail_next(status=503, on="token")
+    assert ended(make_app(bank))[0] == 75
+    bank.clear_faults()
+    permata = PermataAuthExtension(handler=make_handler(bank.credentials()))
+    code, output = ended(make_app(None, permata), "--url", bank.callback_status_url)
+    assert code == 0
+    assert "ok    signature" in output

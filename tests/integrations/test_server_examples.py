@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -20,12 +19,13 @@ from support.redis_server import RedisServer, servers
 from support.threads import until
 
 from .servers import BIN, EXAMPLES, environment, gunicorn, serving, started
+from .webhooks import RECEIPT, SECRET, signed
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="hands sockets down to its servers"),
 ]
-RECEIPT = json.dumps({"xid": "123", "error": None}).encode()
+OURS = {"PERMATA_APP_SECRETS": SECRET}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,9 @@ def _answers(url: str) -> requests.Response:
 def _check_web(server, bank) -> None:
     balance = _answers(f"{server.url}/balance/701075323")
     assert (balance.status_code, balance.json()["StatusCode"]) == (200, "00")
-    webhook = requests.post(f"{server.url}/permata/webhook", data=RECEIPT, timeout=10)
+    url = f"{server.url}/permata/webhook"
+    assert requests.post(url, data=RECEIPT, timeout=10).status_code == 401
+    webhook = requests.post(url, data=RECEIPT, headers=signed(RECEIPT), timeout=10)
     assert (webhook.status_code, webhook.json()["StatusCode"]) == (200, "00")
     assert bank.deliveries == (RECEIPT,)
     assert requests.get(f"{server.url}/permata/health", timeout=10).status_code == 200
@@ -63,7 +65,7 @@ def _check_web(server, bank) -> None:
 
 
 def test_flask_under_gunicorn_with_a_store_from_the_environment(bank, tmp_path):
-    env = environment(bank, PERMATA_TOKEN_STORE=f"file://{tmp_path}/tokens")
+    env = environment(bank, PERMATA_TOKEN_STORE=f"file://{tmp_path}/tokens", **OURS)
     command = gunicorn("-c", str(EXAMPLES / "gunicorn.conf.py"), app="flask_app:app")
     with serving(command, env) as server:
         for _ in range(20):
@@ -80,13 +82,13 @@ def test_flask_under_uwsgi(bank):
         f"--{name.strip()}" if value.strip() == "true" else f"--{name.strip()}={value.strip()}"
         for name, _, value in (line.partition("=") for line in ini.splitlines() if "=" in line)
     ]
-    with serving([str(BIN / "uwsgi"), *options], environment(bank)) as server:
+    with serving([str(BIN / "uwsgi"), *options], environment(bank, **OURS)) as server:
         _check_web(server, bank)
 
 
 def test_a_django_project_under_gunicorn(bank, redis_server):
     env = environment(
-        bank, DJANGO_CACHE_URL=redis_server.url, DJANGO_SETTINGS_MODULE="payments.settings"
+        bank, DJANGO_CACHE_URL=redis_server.url, DJANGO_SETTINGS_MODULE="payments.settings", **OURS
     )
     command = gunicorn("--workers", "2", app="payments.wsgi")
     with serving(command, env) as server:

@@ -8,7 +8,7 @@ from django.apps import AppConfig
 from django.core.checks import register
 from django.core.signals import setting_changed
 
-from ._services import LABEL, DjangoServices, make
+from ._services import LABEL, DjangoServices
 from .checks import check_deployment, check_settings
 
 
@@ -31,7 +31,7 @@ class PermataAuthConfig(AppConfig):
         services = self._services
         if services is None:
             # setdefault() is atomic: all threads use the first that is put in.
-            services = vars(self).setdefault("_services", make())
+            services = vars(self).setdefault("_services", DjangoServices())
         return services
 
     def _on_setting_changed(self, *, setting: str, **_: Any) -> None:

@@ -14,8 +14,12 @@ from typing import Any
 
 import attrs
 from django.core.cache import BaseCache, caches
+from django.core.cache.backends.db import BaseDatabaseCache
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 
-from ... import _clock, _process
+from ... import _clock
+from ..._process import PerProcess
 from ..._settings import Unpicklable
 from ...exceptions import ConfigurationError, TokenStoreError
 from ...tokens import AccessToken
@@ -27,8 +31,12 @@ except ModuleNotFoundError as _error:
         "CacheTokenStore needs cryptography: pip install 'permata-auth[django]'"
     ) from _error
 
-_LOCK_LIFE = 10
-_LONGEST_WAIT = 30.0
+_LOCK_LIFE_SECS = 10
+_MAX_WAIT_SECS = 30.0
+#: For how long a cache is asked again that refuses a lock which nobody holds.
+_MAX_REFUSAL_SECS = 1.0
+#: For how long a database may be locked by another connection: SQLite waits five seconds.
+_MAX_DATABASE_WAIT_SECS = 1.0
 
 
 class CacheTokenStore(Unpicklable):
@@ -39,9 +47,17 @@ class CacheTokenStore(Unpicklable):
     use without a handler.
 
     It is as good as the cache: LocMemCache ends at the process, and the lock is one only where
-    ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. The lock
+    ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. A database
+    cache on SQLite drops one of two writes at once, which costs one more login. The lock
     lives for 10 seconds; a login that takes longer may be repeated by another process. ``lock()``
-    blocks 30 seconds at most, other methods as long as the cache. Raises TokenStoreError.
+    blocks 30 seconds at most, and one second where the cache cannot keep a lock: its server is
+    away and its errors are ignored, or its database is in the caller's own transaction. Other
+    methods block as long as the cache. No database connection is left open. Raises TokenStoreError.
+
+    Args:
+        alias: The cache, by its name in ``CACHES``.
+        credentials: What the keys are derived from.
+        prefix: What all names in the cache begin with.
     """
 
     _why_unpicklable = "it derives keys from secrets; make one in each process"
@@ -52,7 +68,7 @@ class CacheTokenStore(Unpicklable):
         self._alias = alias
         self._prefix = prefix
         self._bound = None if credentials is None else Seal(credentials)
-        self._connections: dict[tuple[int, int], _Connection] = {}
+        self._connection = PerProcess(lambda: _Connection(caches.create_connection(alias)))
 
     def __repr__(self) -> str:
         return f"<CacheTokenStore {self._alias!r}>"
@@ -93,16 +109,32 @@ class CacheTokenStore(Unpicklable):
     def lock(self, key: str) -> Iterator[None]:
         """Keep everybody else out for 10 seconds at most."""
         name, fence = f"{self._name(key)}:lock", secrets.token_hex(16)
-        until = _clock.now() + _LONGEST_WAIT
-        while not self._ask("add", name, fence, _LOCK_LIFE):
-            if _clock.now() >= until:
-                raise TokenStoreError(f"the lock was not free for {_LONGEST_WAIT:.0f} seconds")
-            time.sleep(random.uniform(0.02, 0.06))
+        self._acquire(name, fence)
         try:
             yield
         finally:
             if self._ask("get", name) == fence:  # else its life has ended, and it is another's
                 self._ask("delete", name)
+
+    def _acquire(self, name: str, fence: str) -> None:
+        """Add the lock, as soon as nobody holds it.
+
+        ``add()`` says no as well where it cannot add anything. So the holder is looked at: one
+        that holds the lock beyond its life, or none at all again and again, means that.
+        """
+        until = _clock.now() + _MAX_WAIT_SECS
+        seen, refused_until = None, _clock.now() + _MAX_REFUSAL_SECS
+        while not self._ask("add", name, fence, _LOCK_LIFE_SECS):
+            holder = self._ask("get", name)
+            now = _clock.now()
+            if holder != seen:
+                seen = holder
+                refused_until = now + _MAX_REFUSAL_SECS + (_LOCK_LIFE_SECS if holder else 0)
+            if now >= refused_until:
+                raise TokenStoreError(f"the cache {self._alias!r} does not keep what is added")
+            if now >= until:
+                raise TokenStoreError(f"the lock was not free for {_MAX_WAIT_SECS:.0f} seconds")
+            time.sleep(random.uniform(0.02, 0.06))
 
     @property
     def _seal(self) -> Seal:
@@ -119,17 +151,11 @@ class CacheTokenStore(Unpicklable):
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         try:
-            return self._connection().ask(method, *arguments)
+            return self._connection.get().ask(method, *arguments)
         except Exception as error:
             reason = type(error).__name__
         # Out here, so that it is chained to nothing: a client's error may quote its command.
         raise TokenStoreError(f"the cache {self._alias!r} failed ({reason})")
-
-    def _connection(self) -> _Connection:
-        key = _process.identity()
-        if key not in self._connections:
-            self._connections.setdefault(key, _Connection(caches.create_connection(self._alias)))
-        return self._connections[key]
 
 
 @attrs.frozen(eq=False)
@@ -144,5 +170,47 @@ class _Connection:
     lock: threading.Lock = attrs.Factory(threading.Lock)
 
     def ask(self, method: str, *arguments: Any) -> Any:
-        with self.lock:  # not every client may be used by two threads at once
+        # Not every client may be used by two threads at once.
+        with self.lock, _own_databases(self.cache):
             return getattr(self.cache, method)(*arguments)
+
+
+@contextmanager
+def _own_databases(cache: BaseCache) -> Iterator[None]:
+    """Close the database connections that this thread had not opened before.
+
+    Django closes those of its own threads after each request. A thread that renews a token lives
+    for one operation, and its connection would stay open after it.
+    """
+    before = {each.alias for each in connections.all(initialized_only=True)}
+    if isinstance(cache, BaseDatabaseCache):
+        alias = router.db_for_write(cache.cache_model_class)
+        if alias not in before:
+            _shorten_wait(connections[alias])
+    try:
+        yield
+    finally:
+        for connection in connections.all(initialized_only=True):
+            if connection.alias not in before:
+                _close(connection)
+
+
+def _shorten_wait(connection: BaseDatabaseWrapper) -> None:
+    """Let SQLite wait for the lock of another connection no longer than a login can afford.
+
+    That other connection may be the caller's, in whose transaction the token is asked for: it
+    waits for this thread, and SQLite for it.
+    """
+    if connection.vendor == "sqlite":
+        options = connection.settings_dict.get("OPTIONS") or {}
+        timeout = min(options.get("timeout", math.inf), _MAX_DATABASE_WAIT_SECS)
+        # A dict of its own: all threads share the one that is there.
+        shorter = {"OPTIONS": {**options, "timeout": timeout}}
+        connection.settings_dict = {**connection.settings_dict, **shorter}
+
+
+def _close(connection: BaseDatabaseWrapper) -> None:
+    connection.close()
+    if connection.connection is not None:  # Django keeps the ones to a database in memory
+        connection.connection.close()
+    del connections[connection.alias]

@@ -1,4 +1,4 @@
-"""System checks: what ``manage.py check`` says about the settings. They ask nobody outside.
+"""System checks of the settings, for ``manage.py check``. They send no request.
 
 ========================  ======================================================================
 permata_auth.E001         ``PERMATA_AUTH`` is no dict, or has a key that is not known
@@ -6,8 +6,12 @@ permata_auth.E002         a credential is missing or malformed
 permata_auth.E003         ``TOKEN_STORE`` is wrong, names no cache, or lacks its package
 permata_auth.E004         a margin, ``BACKGROUND``, ``ON_EVENT`` or ``MAX_BODY_BYTES`` is wrong
 permata_auth.E005         ``CALLBACK_STATUS_URL`` is wrong
+permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
+                          ``WEBHOOK_VERIFY_TOKEN`` is wrong
+permata_auth.E007         the settings are right one by one, but not together
 permata_auth.W001         ``check --deploy``: webhooks are taken from anybody
 permata_auth.W002         ``check --deploy``: the cache of ``TOKEN_STORE`` is not shared
+permata_auth.W003         webhooks are answered with 503: there is no app secret
 ========================  ======================================================================
 """
 
@@ -23,8 +27,8 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from ..._settings import url_problem
 from ...exceptions import ConfigurationError
 from ...schemes.classic import PermataCredentials
-from .._services import Settings
-from . import _services
+from ._services import DjangoServices
+from ._settings import DjangoSettings
 
 _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "TOKEN_STORE",
@@ -34,34 +38,41 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "ON_EVENT",
     "CALLBACK_STATUS_URL",
     "APP_SECRETS",
+    "ALLOW_UNSIGNED_WEBHOOKS",
+    "WEBHOOK_VERIFY_TOKEN",
     "MAX_BODY_BYTES",
 }
 _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the environment."
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """Check all that can be checked without asking anybody."""
+    """Check all settings without a request."""
+    there = DjangoSettings()
     try:
-        given = _services.given()
+        names = there.names()
     except ConfigurationError as error:
         return [Error(str(error), hint='PERMATA_AUTH = {"TOKEN_URL": …}', id="permata_auth.E001")]
-    return list(_problems(given))
+    found = [*_unknown(names), *_wrong(there)]
+    return found or list(_wrong_together(there))
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
-    """Check what is fine on a developer's machine alone."""
-    given = Settings(_services.given())
+    """Check for settings that are fine on a developer's machine alone."""
+    if any(isinstance(each, Error) for each in check_settings()):  # what is wrong is named there
+        return []
+    there = DjangoSettings()
     found: list[CheckMessage] = []
-    if given.get("PERMATA_CALLBACK_STATUS_URL") and not given.app_secrets():
+    webhooks = there.webhook_arguments()
+    if webhooks["allow_unsigned"] and not webhooks["app_secrets"]:
         found.append(
             Warning(
-                "Webhooks are accepted from anybody who knows their URL.",
+                "Webhooks are taken from anybody who knows their URL.",
                 hint="Set PERMATA_APP_SECRETS to the app secret of the WhatsApp Business provider.",
                 id="permata_auth.W001",
             )
         )
-    alias = _cache_alias(given)
-    backend = settings.CACHES.get(alias or "", {}).get("BACKEND", "")
+    alias = there.cache_alias()
+    backend = str(settings.CACHES[alias].get("BACKEND")) if alias else ""
     if backend.endswith(("LocMemCache", "DummyCache")):
         found.append(
             Warning(
@@ -73,25 +84,44 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
     return found
 
 
-def _problems(given: dict[str, Any]) -> Iterator[CheckMessage]:
-    unknown = sorted(name for name in given if name.removeprefix("PERMATA_") not in _KNOWN)
+def _unknown(names: list[str]) -> Iterator[CheckMessage]:
+    unknown = ", ".join(sorted(set(names) - _KNOWN))
     if unknown:
-        names = ", ".join(name.removeprefix("PERMATA_") for name in unknown)
         hint = f"Known are {', '.join(sorted(_KNOWN))}."
-        yield Error(f"PERMATA_AUTH has unknown keys: {names}", hint=hint, id="permata_auth.E001")
-    there = Settings(given)
-    hook = given.get("PERMATA_ON_EVENT")
+        yield Error(f"PERMATA_AUTH has unknown keys: {unknown}", hint=hint, id="permata_auth.E001")
+
+
+def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
     checks: list[tuple[str, Callable[[], object]]] = [
         ("E002", there.credentials),
-        ("E003", lambda: _check_store(there, given)),
+        ("E003", there.store),
         ("E004", there.margins),
         ("E004", there.is_background),
         ("E004", there.max_body_bytes),
-        ("E004", lambda: _services._event_hook(hook)),
+        ("E004", there.event_hook),
         ("E005", lambda: _check_callback_status_url(there)),
+        ("E006", there.app_secrets),
+        ("E006", there.allows_unsigned),
+        ("E006", there.verify_token),
     ]
     for number, check in checks:
         yield from _failure(number, check)
+
+
+def _wrong_together(there: DjangoSettings) -> Iterator[CheckMessage]:
+    """Make the services of a request, so that no mistake is left for the first request."""
+    services = DjangoServices()
+    if not there.get("PERMATA_CALLBACK_STATUS_URL", "").strip():
+        yield from _failure("E007", lambda: services.handler)
+        return
+    yield from _failure("E007", lambda: services.callback_status)
+    closed = there.closed_webhooks()
+    if closed is not None:
+        yield Warning(
+            f"Webhooks are answered with 503. {closed}", hint=_WHERE, id="permata_auth.W003"
+        )
+    else:
+        yield from _failure("E007", lambda: services.webhooks)
 
 
 def _failure(number: str, check: Callable[[], object]) -> Iterator[CheckMessage]:
@@ -101,20 +131,8 @@ def _failure(number: str, check: Callable[[], object]) -> Iterator[CheckMessage]
         yield Error(str(error), hint=_WHERE, id=f"permata_auth.{number}")
 
 
-def _check_store(there: Settings, given: dict[str, Any]) -> None:
-    alias = _cache_alias(there)
-    if alias is not None and alias not in settings.CACHES:
-        raise ConfigurationError(f"PERMATA_TOKEN_STORE names the cache {alias!r}, which is not set")
-    _services.DjangoServices(given)._new_store()
-
-
-def _check_callback_status_url(there: Settings) -> None:
+def _check_callback_status_url(there: DjangoSettings) -> None:
     url = there.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
-    problem = url_problem(url, allow_insecure_http=False) if url else None
+    problem = url_problem(url, allow_insecure_http=there.allows_insecure_http()) if url else None
     if problem is not None:
         raise ConfigurationError(f"PERMATA_CALLBACK_STATUS_URL {problem}")
-
-
-def _cache_alias(there: Settings) -> str | None:
-    scheme, _, alias = there.get("PERMATA_TOKEN_STORE", "").partition(":")
-    return (alias or "default") if scheme == "cache" else None

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, JsonResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
-from .._services import failure
+from ...exceptions import WebhookPayloadError
+from ...webhook import WebhookResponse
 from ._services import current
 
 
 # Its sender is another server, which has no session here: APP_SECRETS tells who it is.
 @csrf_exempt
-@require_POST
-def webhook(request: HttpRequest) -> JsonResponse:
-    """Answer one webhook with what the bank says to it. Blocks as long as the bank takes."""
-    processor = current().webhooks
-    try:
-        body = _body(request, processor._max_body_bytes)
-    except RequestDataTooBig:
-        status, document = failure(413, "the body is too large")
-    except UnreadablePostError:
-        status, document = failure(400, "the body did not arrive")
-    else:
-        answer = processor.process(body, dict(request.headers))
-        status, document = answer.http_status, answer.body
-    return JsonResponse(document, status=status)
+@require_http_methods(["POST", "GET", "HEAD"])
+def webhook(request: HttpRequest) -> HttpResponse:
+    """Answer one webhook with the bank's response, or the provider's verification by GET.
+
+    Blocks as long as the bank takes.
+    """
+    if request.method != "POST":
+        # Not request.GET, which raises for a query of very many parameters.
+        return _response(current().verification(request.META.get("QUERY_STRING", "")))
+    return _response(current().webhook(_reader(request), dict(request.headers)))
 
 
 @never_cache
@@ -38,8 +37,33 @@ def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse(document, status=status)
 
 
-def _body(request: HttpRequest, limit: int) -> bytes:
-    # Before Django reads it: its own limit may be larger, or off.
-    if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-        raise RequestDataTooBig
-    return request.body
+def _response(answer: WebhookResponse) -> HttpResponse:
+    response = HttpResponse(answer.content, content_type=answer.content_type)
+    # Not by the constructor, which refuses what HTTP does not know, as a bank may send it.
+    response.status_code = answer.http_status
+    if not answer.content:
+        del response.headers["Content-Type"]
+    response.headers["X-Content-Type-Options"] = "nosniff"  # a challenge is never a page
+    return response
+
+
+def _reader(request: HttpRequest) -> Callable[[int], bytes]:
+    def read(limit: int) -> bytes:
+        expected = _content_length(request)
+        # Before Django reads it: its own limit may be larger, or off.
+        if expected > limit:
+            raise WebhookPayloadError("the body is too large", status_code=413)
+        try:
+            body = request.body
+        except RequestDataTooBig:
+            raise WebhookPayloadError("the body is too large", status_code=413) from None
+        if not body or len(body) < expected:
+            raise WebhookPayloadError("the body did not arrive")
+        return body
+
+    return read
+
+
+def _content_length(request: HttpRequest) -> int:
+    text = request.META.get("CONTENT_LENGTH") or "0"
+    return int(text) if text.isdecimal() else 0

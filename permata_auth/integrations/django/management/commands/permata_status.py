@@ -19,5 +19,5 @@ class Command(BaseCommand):
         try:
             for name, value in current().status().items():
                 self.stdout.write(f"{name}: {value}")
-        except PermataAuthError as error:
+        except (PermataAuthError, ImportError) as error:  # the latter for a missing extra
             raise CommandError(str(error)) from None

@@ -18,5 +18,5 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             self.stdout.write(get_handler().get_token())
-        except PermataAuthError as error:
+        except (PermataAuthError, ImportError) as error:  # the latter for a missing extra
             raise CommandError(str(error)) from None
