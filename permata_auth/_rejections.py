@@ -50,24 +50,25 @@ class Rejections:
         """Tell whether ``token`` was dropped after a rejection; the store may still have it."""
         return token.fingerprint in self._replaced
 
-    def accept(self, snapshot: Snapshot) -> None:
-        """Note that a call with this token was accepted."""
+    def accept(self, snapshot: Snapshot) -> bool:
+        """Note that a call with this token was accepted; return True: replace it if rejected."""
         snapshot.is_accepted = True
         if self._pace.rejections is not None:
             self._pace.end_rejections()
             self._shared.save_rejections(None)
+        return True
 
-    def reject(self, snapshot: Snapshot, token: AccessToken) -> bool:
+    def reject(self, snapshot: Snapshot) -> bool:
         """Note that a call with this token was rejected; return whether to replace it now."""
-        if snapshot.is_accepted:
+        token = snapshot.token
+        if snapshot.is_accepted or token is None:
             return True
         known = self._shared.load_rejections()
         if known is not None:
             self._pace.adopt(known)
             snapshot.is_rejected |= known.rejected == token.fingerprint
         if not snapshot.is_rejected and self._is_old(token):
-            self.accept(snapshot)
-            return True
+            return self.accept(snapshot)
         if not snapshot.is_rejected and snapshot.rejection.take():
             self._count(token)
             snapshot.is_rejected = True

@@ -96,8 +96,8 @@ class PermataAuth(AuthBase):
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        if self._is_token_rejected(response):
-            response = self._send_again(response, token, **how_sent)
+        if self._note(response, token):
+            response = self._send_again(response, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
             # request itself stays as it is: a caller who does not follow may send it again.
@@ -105,23 +105,20 @@ class PermataAuth(AuthBase):
             request.copy = following.copy  # type: ignore[method-assign]
         return response
 
-    def _is_token_rejected(self, response: requests.Response) -> bool:
-        if response.status_code not in (401, 403):
-            return False
-        return self._handler.credentials.is_token_rejected(response.status_code, response.content)
+    def _note(self, response: requests.Response, token: str, *, is_second: bool = False) -> bool:
+        status = response.status_code
+        body = response.content if status in (401, 403) else b""
+        return self._handler.note_response(token, status, body, is_second=is_second)
 
-    def _send_again(
-        self, response: requests.Response, token: str, **how_sent: Any
-    ) -> requests.Response:
+    def _send_again(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         response.close()
         again = _copy(response.request)
         self._leave(again)
-        # The token that this request carried: by now another one may be cached.
-        self._handler.invalidate(token)
         again.headers.update(self._sign(again))
         arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
         second: requests.Response = response.connection.send(again, **arguments)
         second.history.append(response)
+        self._note(second, _bearer(again) or "", is_second=True)
         return second
 
     def _following(

@@ -157,10 +157,10 @@ class _Delivery:
         except PermataAuthError as error:
             return error  # the login has had attempts of its own
         reply = self.reply = self._post(token)
-        rejects = self.handler.credentials.is_token_rejected
-        if not self.has_renewed and rejects(reply.status_code, reply.body):
+        if self.handler.note_response(
+            token, reply.status_code, reply.body, is_second=self.has_renewed
+        ):
             self.has_renewed = True
-            self.handler.invalidate(token)
             return self.attempt()
         if reply.status_code == 429 or reply.status_code >= 500:
             raise CallbackStatusError(

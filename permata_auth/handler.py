@@ -253,29 +253,37 @@ class LoginHandler(TokenLife, Unpicklable):
         value = token.value if isinstance(token, AccessToken) else token
         if cached is None or snapshot.is_dropped or value not in (None, cached.value):
             return
-        if self._rejections.reject(snapshot, cached) and snapshot.drop():
+        if self._rejections.reject(snapshot) and snapshot.drop():
             self._rejections.remember(cached)
             self._discard(cached)
 
-    def note_response(self, token: str, *, accepted: bool) -> None:
-        """Tell how the bank received a call with ``token``; :class:`PermataAuth` does so itself.
+    def note_response(
+        self, token: str, status_code: int, body: bytes = b"", *, is_second: bool = False
+    ) -> bool:
+        """Note how the bank received a call; return whether to send it once more.
 
-        A token with which a call was accepted is replaced at once when the bank rejects it later.
-        Costs next to nothing after the first time. Blocks for a store alone, after rejected tokens.
+        :class:`PermataAuth` and :class:`CallbackStatusClient` do so themselves. True: the bank has
+        rejected the token, and :meth:`get_token` will give another one. A token with which a call
+        was accepted is replaced at once when the bank rejects it later. Costs next to nothing for
+        an accepted call; blocks for a store alone, after a rejected token.
 
         Args:
             token: The value that the call carried.
-            accepted: True for a response that neither rejects the token nor is a 5xx; False for a
-                rejection that :meth:`invalidate` is not called for.
+            status_code: The HTTP status of the response.
+            body: The body of the response; needed for 401 and 403 alone.
+            is_second: The call has been sent again already: the token is not replaced now.
         """
-        snapshot = self._snapshot
-        cached = snapshot.token
-        if snapshot.is_accepted or cached is None or cached.value != token:
-            return
-        if accepted:
-            self._rejections.accept(snapshot)
+        if self._credentials.is_token_rejected(status_code, body):
+            if not is_second:
+                self.invalidate(token)
+                return self._snapshot.live is None or self._snapshot.value != token
+            note = self._rejections.reject
         else:
-            self._rejections.reject(snapshot, cached)
+            note = self._rejections.accept
+        snapshot = self._snapshot
+        if status_code < 500 and snapshot.value == token and not snapshot.is_accepted:
+            note(snapshot)
+        return False
 
     def clear_cache(self) -> None:
         """Forget the token, and every pause but one that the bank asked for; keep the schedule."""

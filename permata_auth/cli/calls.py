@@ -59,8 +59,7 @@ def call(
 
         token = handler.get_token(timeout)
         reply = send(token)
-        if handler.credentials.is_token_rejected(reply.status_code, reply.body):
-            handler.invalidate(token)
+        if handler.note_response(token, reply.status_code, reply.body):
             reply = send(handler.get_token(max(until - _clock.now(), 0.0)))
     click.echo(reply.body)
     _judge(reply.status_code)
