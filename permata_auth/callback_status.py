@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import uuid
 from typing import Any
 
@@ -12,7 +11,7 @@ import requests
 
 from . import _clock
 from ._http import Connections, Reply, connect_and_read, exchange
-from ._logging import extra, ids, tagged
+from ._logging import Log, ids, tagged
 from ._settings import Unpicklable, url_problem
 from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
@@ -20,7 +19,7 @@ from .handler import LoginHandler
 from .login import RetryPolicy
 from .schemes.base import json_object
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _LONGEST_TEXT = 1000
 
@@ -132,7 +131,7 @@ class CallbackStatusClient(Unpicklable):
         logger.debug(
             "Callback status answered with HTTP %d",
             outcome.status_code,
-            extra=extra(http_status=outcome.status_code),
+            http_status=outcome.status_code,
         )
         return _response(outcome)
 

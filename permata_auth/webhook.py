@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -12,7 +11,8 @@ from urllib.parse import parse_qsl
 
 import attrs
 
-from ._logging import extra, tagged
+from ._logging import Log, tagged
+from ._signals import is_thrown_by_signal
 from .callback_status import CallbackStatusClient
 from .exceptions import (
     ConfigurationError,
@@ -21,7 +21,7 @@ from .exceptions import (
     WebhookPayloadError,
 )
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _LONGEST_ID = 200
 _MAX_QUERY_CHARS = 8192
@@ -151,7 +151,7 @@ class WebhookProcessor:
             reason = "the verification is not accepted"
             return refused(WebhookPayloadError(reason, status_code=403), request_id)
         with tagged(request_id=request_id):
-            logger.info("Webhook endpoint verified by the provider", extra=extra())
+            logger.info("Webhook endpoint verified by the provider")
         return attrs.evolve(
             _own_answer(200, "Success", "verification", request_id), challenge=challenge
         )
@@ -159,10 +159,11 @@ class WebhookProcessor:
     def process(self, body: bytes, headers: Mapping[str, str] | None = None) -> WebhookResponse:
         """Process one webhook, as it came, and return the response to it.
 
-        Never raises. What is not acceptable is answered with 400, 401 or 413 and not forwarded.
-        A delivery receipt or an inbound flow goes to the bank byte for byte, and the bank's
-        response comes back; if there is none, the response is 502, or 504 after a timeout, so that
-        the sender tries again. Blocks as long as :meth:`CallbackStatusClient.send`.
+        What is not acceptable is answered with 400, 401 or 413 and not forwarded. A delivery
+        receipt or an inbound flow goes to the bank byte for byte, and the bank's response comes
+        back; if there is none, the response is 502, or 504 after a timeout, so that the sender
+        tries again. Blocks as long as :meth:`CallbackStatusClient.send`. Raises nothing of its own;
+        what a signal handler throws into the thread passes.
 
         Every log record of a webhook carries its request id: ``req-`` and its ``xid`` or ``id``.
 
@@ -199,21 +200,23 @@ class WebhookProcessor:
 
     def _answer(self, body: bytes, kind: str, request_id: str) -> WebhookResponse:
         if kind == "ignored":
-            logger.debug("Webhook ignored", extra=extra(kind=kind))
+            logger.debug("Webhook ignored", kind=kind)
             return _own_answer(200, "Success", kind, request_id)
         try:
             answer = self._client.send(body, request_id=request_id)
-        except TimeoutError as error:
-            return _undelivered(504, error, kind, request_id)
         except Exception as error:
-            return _undelivered(502, error, kind, request_id)
+            if is_thrown_by_signal(error):  # as Celery's soft time limit is: not this call's error
+                raise
+            status = 504 if isinstance(error, TimeoutError) else 502
+            return _undelivered(status, error, kind, request_id)
         if answer.http_status < 200:  # an interim response, which no server can send as its last
             interim = TransportError(f"the bank answered with HTTP {answer.http_status} alone")
             return _undelivered(502, interim, kind, request_id)
         logger.info(
             "Webhook forwarded, the bank answered with HTTP %d",
             answer.http_status,
-            extra=extra(kind=kind, http_status=answer.http_status),
+            kind=kind,
+            http_status=answer.http_status,
         )
         return WebhookResponse(
             http_status=answer.http_status,
@@ -228,7 +231,7 @@ def refused(error: WebhookPayloadError, request_id: str | None = None) -> Webhoo
     """Log that a request is refused, and return the response to it."""
     request_id = request_id or f"req-{uuid.uuid4()}"
     with tagged(request_id=request_id):
-        logger.warning("Webhook refused with HTTP %d: %s", error.status_code, error, extra=extra())
+        logger.warning("Webhook refused with HTTP %d: %s", error.status_code, error)
     return _own_answer(error.status_code, str(error), "invalid", request_id)
 
 
@@ -250,7 +253,8 @@ def _undelivered(http_status: int, error: Exception, kind: str, request_id: str)
         http_status,
         type(error).__name__,
         reason,
-        extra=extra(kind=kind, http_status=http_status),
+        kind=kind,
+        http_status=http_status,
     )
     return _own_answer(http_status, "not handed over to the bank; send it again", kind, request_id)
 

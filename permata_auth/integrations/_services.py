@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -11,7 +10,7 @@ import requests
 from .. import _process
 from .._app_settings import Settings
 from .._doctor import Examination
-from .._logging import extra
+from .._logging import Log
 from ..auth import PermataAuth
 from ..callback_status import CallbackStatusClient
 from ..events import Event
@@ -21,7 +20,7 @@ from ..schemes.classic import PermataCredentials
 from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor, WebhookResponse, refused
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _T = TypeVar("_T")
 
@@ -198,9 +197,7 @@ class Services:
             return self.webhooks
         except _WRONG_SETTINGS as error:
             logger.error(  # noqa: TRY400 - its text is the whole of it
-                "Webhooks are answered with HTTP 503, the settings are wrong: %s",
-                error,
-                extra=extra(),
+                "Webhooks are answered with HTTP 503, the settings are wrong: %s", error
             )
             return None
 

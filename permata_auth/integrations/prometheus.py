@@ -14,6 +14,8 @@ permata_auth_login_duration_seconds{outcome}        histogram of both
 permata_auth_tokens_shared_total                    tokens taken from the store, without a login
 permata_auth_tokens_invalidated_total               tokens dropped before their time
 permata_auth_refreshes_skipped_total                no time left to refresh ahead of expiry
+permata_auth_logins_postponed_total                 pauses after failures
+permata_auth_logins_abandoned_total                 logins that overran their budget
 permata_auth_refreshes_late_total                   refreshes over five seconds late
 permata_auth_waiting_callers                        callers that wait for a login, at the scrape
 ==================================================  =========================================
@@ -37,7 +39,9 @@ from datetime import datetime
 from .. import _process
 from ..events import (
     Event,
+    LoginAbandoned,
     LoginFailed,
+    LoginPostponed,
     LoginStarted,
     LoginSucceeded,
     RefreshScheduled,
@@ -81,6 +85,8 @@ class PermataMetrics(Collector):
         self._shared = counter("tokens_shared", "Tokens taken from the store")
         self._invalidated = counter("tokens_invalidated", "Tokens dropped before their time")
         self._skipped = counter("refreshes_skipped", "No time left to refresh ahead of expiry")
+        self._postponed = counter("logins_postponed", "Pauses after failures", "reason")
+        self._abandoned = counter("logins_abandoned", "Logins that overran their budget")
         self._late = counter("refreshes_late", "Refreshes that began over five seconds late")
         self._duration = Histogram(
             "permata_auth_login_duration_seconds",
@@ -149,6 +155,8 @@ class PermataMetrics(Collector):
             self._shared,
             self._invalidated,
             self._skipped,
+            self._postponed,
+            self._abandoned,
             self._late,
             self._duration,
         )
@@ -212,12 +220,22 @@ class _Recorder:
             self._note_expiry(metrics, event.expires_at)
             if event.is_shared:
                 metrics._shared.labels(client).inc()
-        elif isinstance(event, TokenInvalidated):
-            metrics._invalidated.labels(client).inc()
         elif isinstance(event, RefreshScheduled):
             self._due = event.next_refresh_at
-        elif isinstance(event, RefreshSkipped):
-            metrics._skipped.labels(client).inc()
+        elif isinstance(event, LoginPostponed):
+            metrics._postponed.labels(client, event.error).inc()
+        else:
+            self._count_plainly(metrics, event)
+
+    def _count_plainly(self, metrics: PermataMetrics, event: Event) -> None:
+        counters = {
+            TokenInvalidated: metrics._invalidated,
+            RefreshSkipped: metrics._skipped,
+            LoginAbandoned: metrics._abandoned,
+        }
+        counter = counters.get(type(event))
+        if counter is not None:
+            counter.labels(self._client).inc()
 
     def _begin(self, metrics: PermataMetrics) -> None:
         """Tell once in each process where things stand: a child's files begin empty."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import logging
 import os
 import stat
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .._logging import extra
+from .._logging import Log
 from .._settings import Seconds, finite_seconds
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
@@ -27,7 +26,7 @@ try:
 except ModuleNotFoundError as _error:
     _missing = _error
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _POLL_INTERVAL = 0.02
 _LARGEST_FILE = 64 * 1024
@@ -80,7 +79,7 @@ class FileTokenStore:
         except ValueError as error:
             if not self._has_warned:
                 self._has_warned = True
-                logger.warning("Stored token passed over: %s", error, extra=extra())
+                logger.warning("Stored token passed over: %s", error)
             return None
         self._has_warned = self._has_warned and data is None
         return token

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import random
 import secrets
@@ -14,7 +13,7 @@ from typing import Any
 
 from .. import _clock
 from .._latch import Latch
-from .._logging import extra
+from .._logging import Log
 from .._settings import Seconds, Unpicklable, finite_seconds
 from .._threads import start_daemon
 from ..exceptions import ConfigurationError, TokenStoreError
@@ -30,7 +29,7 @@ try:
 except ModuleNotFoundError as _error:
     _missing = _error
 
-logger = logging.getLogger(__name__)
+logger = Log(__name__)
 
 _LOCK_LIFE_MS = 10_000
 
@@ -190,7 +189,7 @@ class RedisTokenStore(Unpicklable):
         except ValueError as error:
             if not self._has_warned:
                 self._has_warned = True
-                logger.warning("Stored token passed over: %s", error, extra=extra())
+                logger.warning("Stored token passed over: %s", error)
             return text, None
         self._has_warned = False
         return text, token
