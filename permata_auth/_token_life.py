@@ -43,6 +43,9 @@ from .tokens import AccessToken
 #: By the public module's name, which is what people configure.
 logger = Log("permata_auth.handler")
 
+#: So that tokens which die at once cost one call a few logins, not an endless number.
+_MAX_FLIGHTS = 3
+
 
 class TokenLife:
     """The slow path: everything that is off the path of a call with a live token.
@@ -79,7 +82,7 @@ class TokenLife:
             is_accepted_after=refusal_memory,
             on_pause=functools.partial(_tell_of_pause, events),
         )
-        self._flights: SingleFlight[AccessToken] = SingleFlight(
+        self._flights: SingleFlight[Snapshot] = SingleFlight(
             name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
         )
         self._logins = 0
@@ -92,12 +95,27 @@ class TokenLife:
     def _log_in(self, asker: Asker, seen: Snapshot, timeout: float | None = None) -> AccessToken:
         """Return the token of a flight, or raise why there is none; ``seen`` is to be replaced."""
         try:
-            self._check_pace(asker)
             with tagged(handler=self.name):
-                return self._flights.call(functools.partial(self._renew, asker, seen), timeout)
+                return self._join_flights(asker, seen, timeout)
         except PermataAuthError as error:
             error.handler = self._label
             raise
+
+    def _join_flights(self, asker: Asker, seen: Snapshot, timeout: float | None) -> AccessToken:
+        budget = self._flights.budget
+        deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
+        for _ in range(_MAX_FLIGHTS):
+            self._check_pace(asker)
+            work = functools.partial(self._renew, asker, seen)
+            seen = self._flights.call(work, deadline - _clock.now())
+            # Another caller may have taken the token from the snapshot, met a rejection and dropped
+            # it before this one joined the flight, or woke: it would be served again.
+            token = seen.live
+            if token is not None:
+                return token
+        raise InvalidTokenResponseError(
+            f"the last {_MAX_FLIGHTS} tokens were rejected or had expired before they could be used"
+        )
 
     def _check_pace(self, asker: Asker) -> None:
         pause = self._held(asker)
@@ -113,13 +131,13 @@ class TokenLife:
         return self._pace.held(asker, window=window, left=token.expires_in())
 
     def _renew(
-        self, asker: Asker, seen: Snapshot, flight: Flight[AccessToken]
-    ) -> Callable[[], AccessToken]:
+        self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]
+    ) -> Callable[[], Snapshot]:
         """Get the newest token there is, on the flight's thread; return what puts it in place."""
         snapshot = self._snapshot
-        token = None if snapshot is seen or asker is Asker.REFRESH else snapshot.live
-        if token is not None:  # another flight has landed since this one's caller looked
-            return functools.partial(_same, token)
+        if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
+            # Another flight has landed since this one's caller looked.
+            return functools.partial(_same, snapshot)
         # Again, on the one thread that logs in: callers that looked before the last flight failed
         # would otherwise start a login each.
         self._check_pace(asker)
@@ -142,7 +160,7 @@ class TokenLife:
         self._pace.adopt(pause)
         return self._held(asker) is not None
 
-    def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], AccessToken]:
+    def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], Snapshot]:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -156,7 +174,7 @@ class TokenLife:
         turn.save(token)
         return functools.partial(self._succeed, token, _clock.now() - began)
 
-    def _succeed(self, token: AccessToken, duration: float) -> AccessToken:
+    def _succeed(self, token: AccessToken, duration: float) -> Snapshot:
         self._logins += 1
         self._last_login_at = _clock.at(_clock.now())
         logger.info(
@@ -172,7 +190,7 @@ class TokenLife:
         )
         return self._swap(token, is_shared=False)
 
-    def _fail(self, asker: Asker, pause: Pause, duration: float) -> AccessToken:
+    def _fail(self, asker: Asker, pause: Pause, duration: float) -> Snapshot:
         self._failed_logins += 1
         self._last_error = (describe(pause.error), _clock.at(_clock.now()))
         self._pace.begin(pause)
@@ -181,10 +199,10 @@ class TokenLife:
         self._check_pace(asker)
         raise pause.error
 
-    def _swap(self, token: AccessToken, *, is_shared: bool) -> AccessToken:
+    def _swap(self, token: AccessToken, *, is_shared: bool) -> Snapshot:
         replaced = self._snapshot.token
         self._pace.end()
-        self._snapshot = Snapshot(token)
+        snapshot = self._snapshot = Snapshot(token)
         self._events.emit(
             TokenSwapped,
             fingerprint=token.fingerprint,
@@ -192,7 +210,7 @@ class TokenLife:
             is_shared=is_shared,
         )
         self._schedule.start(token, replaced)
-        return token
+        return snapshot
 
     def _discard(self, token: AccessToken) -> None:
         self._shared.discard(token)
@@ -233,8 +251,8 @@ def _tell_of_pause(events: EventHooks, pause: Pause) -> None:
         events.emit(LoginPostponed, until=_clock.at(pause.until), **_named(pause.error))
 
 
-def _same(token: AccessToken) -> AccessToken:
-    return token
+def _same(snapshot: Snapshot) -> Snapshot:
+    return snapshot
 
 
 def _refuse_dead(token: AccessToken) -> None:

@@ -791,7 +791,7 @@ def test_a_hook_may_call_the_handler(clock, make_handler, method):
             outcomes.append(getattr(handler, method)())
 
     handler = make_handler(credentials(), client=client, on_event=hook)
-    assert Call(handler.get_token).value() == client.issued[0].value
+    assert Call(handler.get_token).value() in {token.value for token in client.issued}
     until(lambda: outcomes)
 
 
