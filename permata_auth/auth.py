@@ -185,7 +185,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _settle_body(request: requests.PreparedRequest) -> None:
     """Turn the body into the bytes that are both signed and sent, as often as need be."""
     request.body = _as_bytes(request.body) or None
-    request._body_position = None  # type: ignore[attr-defined]  # no file to rewind any more
+    request._body_position = None  # no file to rewind any more
     request.headers.pop("Transfer-Encoding", None)
     request.prepare_content_length(request.body)
 

@@ -86,7 +86,7 @@ def exchange(
     try:
         with bounded_by(deadline):
             request = _request(session, method, url, headers, body)
-            settings = session.merge_environment_settings(request.url, {}, True, None, None)
+            settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
             with one_request(session).send(
                 request, timeout=allowed, allow_redirects=False, **settings
             ) as response:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.cookies import RequestsCookieJar, merge_cookies
+from requests.cookies import RequestsCookieJar
 from urllib3.util import Retry
 
 from .. import _process
@@ -83,7 +83,8 @@ def _unconnected(session: requests.Session) -> requests.Session:
     such as the SSLContext of an adapter.
     """
     twin = _shallow_copy(session)
-    twin.cookies = merge_cookies(RequestsCookieJar(), session.cookies)  # type: ignore[no-untyped-call]
+    twin.cookies = RequestsCookieJar()
+    twin.cookies.update(session.cookies)
     twin.adapters = type(session.adapters)()
     for prefix, adapter in session.adapters.items():
         fresh: Any = _shallow_copy(adapter)
