@@ -84,7 +84,7 @@ class LoginHandler(TokenLife, Unpicklable):
             By default one of the handler's own.
         store: Shares the token between processes. By default each process has its own.
         on_event: Called with an :class:`Event`, mostly in a thread of the handler's; it should
-            return at once. What it raises is logged once.
+            return at once. Its exceptions are logged once.
         clamp_to_lifetime: Fit the scheduler's margins to tokens that live shorter than they ask
             for. False: such tokens are replaced on demand.
         refusal_memory_secs: The first pause after refused credentials. Five seconds by default:
@@ -185,17 +185,17 @@ class LoginHandler(TokenLife, Unpicklable):
 
         With a live token: at once, without a lock. Else blocks for the one login that all callers
         share. After a failed login raises a copy of its error at once until the pause is over that
-        the failure calls for; ``retry_after`` of the error is what is left of it.
+        the failure calls for; ``retry_after`` of the error is the rest of it, in seconds.
 
-        Raises what the login raised, each caller its own copy, and RequestTimeoutError; never
-        while a token lives. Thread-safe. May be called from signal handlers and from log handlers;
+        Raises the login's error, each caller its own copy, and RequestTimeoutError; never while a
+        token lives. Thread-safe. May be called from signal handlers and from log handlers;
         only a handler of the log that takes records of urllib3 (level DEBUG) and logs in for them
         waits out the login's budget.
 
         Args:
             timeout: The seconds to wait at most; None: as long as a login may take, 25 s by
                 default (``RetryPolicy.timeout``).
-            unique_id: Marks the log records and events of what this call sets off.
+            unique_id: Marks the log records and events that this call sets off.
             request_id: As ``unique_id``.
         """
         # Two reads without a lock: a snapshot is never changed but to be dropped, so a swap
@@ -317,8 +317,8 @@ class LoginHandler(TokenLife, Unpicklable):
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
-        Waits for a refresh that is running, unless called from it. Closes what the handler made
-        itself, and of a given scheduler stops its own schedule.
+        Waits for a refresh that is running, unless called from it. Closes the handler's own
+        client and scheduler; of a given scheduler it stops its own schedule alone.
 
         Args:
             timeout: The seconds to wait at most; None: without end. Five by default, so that a

@@ -140,7 +140,7 @@ class _Schedule:
 
 
 class _Running:
-    """What one process runs. A child has its own: no lock and no timer crosses a fork."""
+    """The schedule of one process. A child has its own: no lock and no timer crosses a fork."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()

@@ -65,7 +65,7 @@ class StoredFailure:
         )
 
     def to_pause(self) -> Pause:
-        """Return the pause that this failure means here. Raises ValueError for what is none."""
+        """Return the pause that this failure means here. Raises ValueError for an unknown row."""
         failed_at = _clock.now() - max(RETENTION_SECS - self.expires_in, 0.0)
         return Pause(
             row=Row(self.row),
