@@ -148,6 +148,31 @@ class _Running:
         #: Schedules whose callback runs, replaced and stopped ones too.
         self.firing: list[_Schedule] = []
 
+    @property
+    def active(self) -> _Schedule | None:
+        """The schedule, if its timer waits or its callback runs."""
+        schedule = self.schedule
+        is_over = schedule is None or schedule.cancelled.is_set() or schedule.ended.is_set()
+        return None if is_over else schedule
+
+    def drop(self, callback: Callable[[], object] | None = None) -> bool:
+        """Cancel the schedule, if it is for ``callback`` where one is given."""
+        with self.lock:
+            schedule = self.schedule
+            if schedule is None or (callback is not None and schedule.callback != callback):
+                return False
+            self.schedule = None
+        schedule.cancelled.set()
+        return True
+
+    def end(self, schedule: _Schedule) -> bool:
+        """Forget ``schedule``, unless another one has replaced it."""
+        with self.lock:
+            if self.schedule is not schedule:
+                return False
+            self.schedule = None
+            return True
+
 
 class TokenScheduler(Unpicklable):
     """Call a callback ahead of an expiry, once; call it again while it raises and time is left.
@@ -269,7 +294,7 @@ class TokenScheduler(Unpicklable):
         Args:
             callback: Drop the schedule only if it is for this callback; None: in any case.
         """
-        if self._drop(callback):
+        if self._running.get().drop(callback):
             logger.info("Token refresh scheduler stopped", scheduler=self.name)
 
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
@@ -293,11 +318,11 @@ class TokenScheduler(Unpicklable):
     @property
     def is_active(self) -> bool:
         """Whether a timer of this process will call the callback, or is calling it."""
-        return self._active() is not None
+        return self._running.get().active is not None
 
     def info(self) -> SchedulerInfo | None:
         """Return the running schedule, or None where :attr:`is_active` is false."""
-        schedule = self._active()
+        schedule = self._running.get().active
         if schedule is None:
             return None
         return SchedulerInfo(
@@ -307,21 +332,6 @@ class TokenScheduler(Unpicklable):
             seconds_until_refresh=max(schedule.due - _clock.now(), 0.0),
             attempts=schedule.attempts,
         )
-
-    def _active(self) -> _Schedule | None:
-        schedule = self._running.get().schedule
-        is_over = schedule is None or schedule.cancelled.is_set() or schedule.ended.is_set()
-        return None if is_over else schedule
-
-    def _drop(self, callback: Callable[[], object] | None = None) -> bool:
-        running = self._running.get()
-        with running.lock:
-            schedule = running.schedule
-            if schedule is None or (callback is not None and schedule.callback != callback):
-                return False
-            running.schedule = None
-        schedule.cancelled.set()
-        return True
 
     def _arm(self, schedule: _Schedule, replacing: _Schedule | None = None) -> bool:
         """Publish ``schedule`` and start its timer; given ``replacing``, only in its place."""
@@ -340,9 +350,7 @@ class TokenScheduler(Unpicklable):
             # before this line has set its latch, and its timer ends at once.
             schedule.start(self)
         except RuntimeError as error:  # no thread or daemon to be had, or the interpreter ends
-            with running.lock:
-                if running.schedule is schedule:
-                    running.schedule = None
+            running.end(schedule)
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",
                 error,
@@ -373,7 +381,7 @@ class TokenScheduler(Unpicklable):
         except BaseException as error:  # SystemExit too would end the schedule without a trace
             self._retry(schedule, error)
         else:
-            self._end(schedule)
+            self._running.get().end(schedule)
             logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
 
     def _retry(self, failed: _Schedule, error: BaseException) -> None:
@@ -403,22 +411,13 @@ class TokenScheduler(Unpicklable):
             )
 
     def _give_up(self, schedule: _Schedule) -> None:
-        if self._end(schedule):
+        if self._running.get().end(schedule):
             logger.error(
                 "Token refresh given up at expiry, failed attempts: %d, last: %s",
                 schedule.attempts,
                 schedule.failure,
                 scheduler=self.name,
             )
-
-    def _end(self, schedule: _Schedule) -> bool:
-        """Forget ``schedule`` unless another one has replaced it."""
-        running = self._running.get()
-        with running.lock:
-            if running.schedule is not schedule:
-                return False
-            running.schedule = None
-            return True
 
 
 def longest_wait(attempts: int, window: float) -> float:
@@ -456,7 +455,7 @@ def _stop(reference: weakref.ref[TokenScheduler], _owner: object) -> None:
     """
     scheduler = reference()
     if scheduler is not None:
-        scheduler._drop()
+        scheduler._running.get().drop()
 
 
 def _checked(config: SchedulerConfig) -> SchedulerConfig:
