@@ -23,7 +23,7 @@ from .login import LoginClient, RetryPolicy
 from .scheduler import TokenScheduler
 from .schemes.base import Scheme
 from .stores.base import TokenStore
-from .stores.sharing import SharedToken, Unshared
+from .stores.sharing import share
 from .tokens import AccessToken
 
 # The clock by a name of this module's own, since the path of a live token reads it and little else.
@@ -109,25 +109,16 @@ class LoginHandler(TokenLife, Unpicklable):
         store_timeout_secs: Seconds = 5.0,
         background: bool = True,
     ) -> None:
-        require_members(Scheme, "credentials", credentials)
         _check_parts(credentials, client, scheduler)
         _check_flags(clamp_to_lifetime=clamp_to_lifetime, background=background)
-        timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
-        refusal_memory = finite_seconds("refusal_memory_secs", refusal_memory_secs)
-        label = name  # in errors, which name the host in any case
-        name = _host(credentials) if name is None else _checked_name(name)
         self._credentials = credentials
         self._owns_client = client is None
         client = client or LoginClient(credentials)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
-        shared = (
-            Unshared()
-            if store is None
-            else SharedToken(store, credentials, timeout=timeout, budget=budget)
-        )
-        events = EventHooks(name)
-        if on_event is not None:
-            events.add(on_event)
+        store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
+        shared = share(store, credentials, timeout=store_timeout, budget=budget)
+        label, name = name, _checked_name(_host(credentials) if name is None else name)
+        events = EventHooks(name, on_event)
         schedule = RefreshSchedule(
             scheduler or TokenScheduler(name=name),
             functools.partial(_refresh, weakref.ref(self)),
@@ -140,13 +131,13 @@ class LoginHandler(TokenLife, Unpicklable):
         schedule.scheduler.reserve(self)
         super().__init__(
             name=name,
-            label=label,
+            label=label,  # errors name the host in any case
             client=client,
             shared=shared,
             schedule=schedule,
             events=events,
             budget=budget,
-            refusal_memory=refusal_memory,
+            refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
         )
 
     def __repr__(self) -> str:
@@ -370,6 +361,7 @@ def _check_flags(**flags: object) -> None:
 
 def _check_parts(credentials: object, client: object, scheduler: object) -> None:
     """Refuse parts that would fail later, or that belong to somebody else."""
+    require_members(Scheme, "credentials", credentials)
     if not isinstance(scheduler, TokenScheduler | None):
         raise ConfigurationError("scheduler must be a TokenScheduler")
     if client is None:

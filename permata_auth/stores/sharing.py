@@ -201,6 +201,22 @@ class Turn:
         return token.value != than.value and _asked_at(token) > _asked_at(than) - _NOISE_SECS
 
 
+def share(
+    store: TokenStore | None, credentials: Any, *, timeout: float, budget: float
+) -> SharedToken | Unshared:
+    """Return the token as other processes see it: alone, where there is no store.
+
+    Args:
+        store: As in :class:`SharedToken`, or None.
+        credentials: As in :class:`SharedToken`.
+        timeout: As in :class:`SharedToken`.
+        budget: As in :class:`SharedToken`.
+    """
+    if store is None:
+        return Unshared()
+    return SharedToken(store, credentials, timeout=timeout, budget=budget)
+
+
 def _asked_at(token: AccessToken) -> float:
     """Return when it was asked for on the clock that no step of the wall clock touches."""
     return token.deadline - (token.expires_at - token.issued_at).total_seconds()
