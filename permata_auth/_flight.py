@@ -22,7 +22,12 @@ _MAX_ABANDONED = 2
 
 
 class Flight(Generic[_T]):
-    """One call, from its first caller to its outcome."""
+    """One call, from its first caller to its outcome.
+
+    Args:
+        work: See :meth:`SingleFlight.call`.
+        budget: The seconds that the call may take.
+    """
 
     def __init__(self, work: Callable[[Flight[_T]], Callable[[], _T]], budget: float) -> None:
         self.work = work

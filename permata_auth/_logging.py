@@ -1,8 +1,9 @@
-"""What is logged and told, when, and what it carries.
+"""Log records and events: their marks, and the moment at which they are told.
 
 A login must not wait for a lock of the application's log handlers: a caller may hold that lock
-while it waits for the login (a log handler that sends records by a signed session does). So what
-happens in a login is noted, and told once the token is in place and its callers are free.
+while it waits for the login (a log handler that sends records by a signed session does). So the
+records and events of a login are noted, and told once its token is in place and its callers are
+free.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ def tagged(
     request_id: str | None = None,
     handler: str | None = None,
 ) -> Iterator[None]:
-    """Tag every record of this context (and of the logins that it starts) with these ids."""
+    """Tag every record of this context (and of the logins that it starts) with these ids.
+
+    Args:
+        unique_id: The caller's own mark.
+        request_id: The caller's own mark of one request.
+        handler: The handler's name.
+    """
     new = {"unique_id": unique_id, "request_id": request_id, "handler": handler}
     token = _ids.set(ids() | {name: value for name, value in new.items() if value is not None})
     try:
@@ -62,13 +69,13 @@ def frames(error: BaseException) -> str:
 
 @contextmanager
 def contained(report: Callable[[BaseException], object] | None = None) -> Iterator[None]:
-    """Keep what the application's code raises from undoing a login.
+    """Keep an exception of the application's code from undoing a login.
 
-    What is thrown into a caller's thread from outside passes: by a signal handler, Ctrl-C or
-    gevent. Nothing is thrown into threads of this package's own.
+    An exception that is thrown into a caller's thread from outside passes: by a signal handler,
+    Ctrl-C or gevent. Nothing is thrown into threads of this package's own.
 
     Args:
-        report: Called with what was raised.
+        report: Called with the exception.
     """
     try:
         yield
@@ -103,7 +110,7 @@ class Notes:
 
 @contextmanager
 def held_back() -> Iterator[Notes]:
-    """Keep what this context (and threads that it starts) logs and tells until ``notes.tell()``."""
+    """Keep the records and events of this context and its threads until ``notes.tell()``."""
     notes = Notes()
     token = _notes.set(notes)
     try:
@@ -125,6 +132,9 @@ class Log:
     """The logger of one module: nothing that logging raises gets out, and logins log afterwards.
 
     Keyword arguments become fields of the record, with the prefix ``permata_``.
+
+    Args:
+        name: The logger's name.
     """
 
     def __init__(self, name: str) -> None:

@@ -193,7 +193,7 @@ class Pace:
 
 
 def held_error(pause: Pause) -> BaseException:
-    """Return a copy of the failure behind ``pause``; its ``retry_after`` is what is left of it."""
+    """Return a copy of the failure behind ``pause``; its ``retry_after`` is the rest of it."""
     error = copied(pause.error)
     if isinstance(error, PermataAuthError):
         error.retry_after = max(pause.until - _clock.now(), 0.0)

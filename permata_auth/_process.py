@@ -1,4 +1,4 @@
-"""Which process this is, and what each process must have for itself."""
+"""Which process this is, and values of which each process must have its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PerProcess(Generic[_T]):
     For locks, sessions and calls in flight: a lock that another thread of the parent held at the
     fork stays locked in the child for ever, and a TLS session that two processes use is corrupted.
     A child forgets its ancestors' values; where dropping one could harm, ``retire`` is called with
-    it and has to keep what must not be collected. Thread-safe without a lock, since every step is
+    it and may keep it from being collected. Thread-safe without a lock, since every step is
     one atomic operation on a dictionary.
 
     Args:

@@ -22,7 +22,7 @@ _MAX_REMEMBERED = 32
 
 
 class Rejections:
-    """What a handler knows of rejected tokens. Thread-safe without a lock.
+    """A handler's memory of rejected tokens. Thread-safe without a lock.
 
     Args:
         pace: Has the row of rejected tokens, which this room alone begins and ends.

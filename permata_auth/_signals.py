@@ -1,4 +1,4 @@
-"""Tell what a signal handler has thrown into a thread from what the code there has raised."""
+"""Tell an exception that a signal handler threw into a thread from one of the code there."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def is_thrown_by_signal(error: BaseException) -> bool:
     """Tell whether a signal handler raised ``error``, as Celery's soft time limit does.
 
-    Python runs signal handlers in the main thread, amid whatever it is doing; what they raise comes
-    out there, and is nobody's to swallow.
+    Python runs signal handlers in the main thread, between any two steps of its code. Their
+    exception comes out there, and must reach the caller.
     """
     if threading.current_thread() is not threading.main_thread():
         return False

@@ -30,7 +30,7 @@ def start_daemon(function: Callable[[], object], name: str) -> threading.Thread:
     refuses daemon threads, or the interpreter is ending.
 
     Args:
-        function: Called with no arguments. What it raises goes to :func:`threading.excepthook`.
+        function: Called with no arguments. Its exceptions go to :func:`threading.excepthook`.
         name: The thread's name; ``permata-auth-`` is put before it.
     """
     if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever

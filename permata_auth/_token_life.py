@@ -53,6 +53,16 @@ class TokenLife:
     Only the thread of a flight swaps the snapshot, counts logins, and begins or ends the pauses of
     failed logins, so none of that needs a lock. All other threads read, or drop the snapshot that
     they hold: dropping is final, and cannot touch a newer one.
+
+    Args:
+        name: The handler's name, for logs, events and threads.
+        label: The name that errors carry; None where they name the host alone.
+        client: Logs in.
+        shared: The token as other processes see it.
+        schedule: The refresh in the background.
+        events: The event hooks.
+        budget: The seconds that a login may take.
+        refusal_memory: The first pause after refused credentials, in seconds.
     """
 
     def __init__(
@@ -231,7 +241,7 @@ class TokenLife:
         self._snapshot.send_the_slow_way()
 
     def _notice_fork(self) -> None:
-        """Do what the fork hook does, after a fork in C that ran no hook."""
+        """Stand in for the fork hook after a fork in C, which runs no hook."""
         if self._home != _process.identity():
             self.after_fork_in_child()
 

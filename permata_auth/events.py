@@ -107,12 +107,15 @@ class EventHooks:
 
     Args:
         handler: The handler's name, for each event.
+        first: A hook to begin with.
     """
 
-    def __init__(self, handler: str) -> None:
+    def __init__(self, handler: str, first: Callable[[Event], object] | None = None) -> None:
         self._handler = handler
         self._hooks: tuple[Callable[[Event], object], ...] = ()
         self._has_failed = False
+        if first is not None:
+            self.add(first)
 
     def add(self, hook: Callable[[Event], object]) -> None:
         """Call ``hook`` with every event from now on.

@@ -23,7 +23,7 @@ from .login import LoginClient, RetryPolicy
 from .scheduler import TokenScheduler
 from .schemes.base import Scheme
 from .stores.base import TokenStore
-from .stores.sharing import SharedToken, Unshared
+from .stores.sharing import share
 from .tokens import AccessToken
 
 # The clock by a name of this module's own, since the path of a live token reads it and little else.
@@ -84,7 +84,7 @@ class LoginHandler(TokenLife, Unpicklable):
             By default one of the handler's own.
         store: Shares the token between processes. By default each process has its own.
         on_event: Called with an :class:`Event`, mostly in a thread of the handler's; it should
-            return at once. What it raises is logged once.
+            return at once. Its exceptions are logged once.
         clamp_to_lifetime: Fit the scheduler's margins to tokens that live shorter than they ask
             for. False: such tokens are replaced on demand.
         refusal_memory_secs: The first pause after refused credentials. Five seconds by default:
@@ -109,25 +109,16 @@ class LoginHandler(TokenLife, Unpicklable):
         store_timeout_secs: Seconds = 5.0,
         background: bool = True,
     ) -> None:
-        require_members(Scheme, "credentials", credentials)
         _check_parts(credentials, client, scheduler)
         _check_flags(clamp_to_lifetime=clamp_to_lifetime, background=background)
-        timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
-        refusal_memory = finite_seconds("refusal_memory_secs", refusal_memory_secs)
-        label = name  # in errors, which name the host in any case
-        name = _host(credentials) if name is None else _checked_name(name)
         self._credentials = credentials
         self._owns_client = client is None
         client = client or LoginClient(credentials)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
-        shared = (
-            Unshared()
-            if store is None
-            else SharedToken(store, credentials, timeout=timeout, budget=budget)
-        )
-        events = EventHooks(name)
-        if on_event is not None:
-            events.add(on_event)
+        store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
+        shared = share(store, credentials, timeout=store_timeout, budget=budget)
+        label, name = name, _checked_name(_host(credentials) if name is None else name)
+        events = EventHooks(name, on_event)
         schedule = RefreshSchedule(
             scheduler or TokenScheduler(name=name),
             functools.partial(_refresh, weakref.ref(self)),
@@ -140,13 +131,13 @@ class LoginHandler(TokenLife, Unpicklable):
         schedule.scheduler.reserve(self)
         super().__init__(
             name=name,
-            label=label,
+            label=label,  # errors name the host in any case
             client=client,
             shared=shared,
             schedule=schedule,
             events=events,
             budget=budget,
-            refusal_memory=refusal_memory,
+            refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
         )
 
     def __repr__(self) -> str:
@@ -185,17 +176,17 @@ class LoginHandler(TokenLife, Unpicklable):
 
         With a live token: at once, without a lock. Else blocks for the one login that all callers
         share. After a failed login raises a copy of its error at once until the pause is over that
-        the failure calls for; ``retry_after`` of the error is what is left of it.
+        the failure calls for; ``retry_after`` of the error is the rest of it, in seconds.
 
-        Raises what the login raised, each caller its own copy, and RequestTimeoutError; never
-        while a token lives. Thread-safe. May be called from signal handlers and from log handlers;
+        Raises the login's error, each caller its own copy, and RequestTimeoutError; never while a
+        token lives. Thread-safe. May be called from signal handlers and from log handlers;
         only a handler of the log that takes records of urllib3 (level DEBUG) and logs in for them
         waits out the login's budget.
 
         Args:
             timeout: The seconds to wait at most; None: as long as a login may take, 25 s by
                 default (``RetryPolicy.timeout``).
-            unique_id: Marks the log records and events of what this call sets off.
+            unique_id: Marks the log records and events that this call sets off.
             request_id: As ``unique_id``.
         """
         # Two reads without a lock: a snapshot is never changed but to be dropped, so a swap
@@ -317,8 +308,8 @@ class LoginHandler(TokenLife, Unpicklable):
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
-        Waits for a refresh that is running, unless called from it. Closes what the handler made
-        itself, and of a given scheduler stops its own schedule.
+        Waits for a refresh that is running, unless called from it. Closes the handler's own
+        client and scheduler; of a given scheduler it stops its own schedule alone.
 
         Args:
             timeout: The seconds to wait at most; None: without end. Five by default, so that a
@@ -370,6 +361,7 @@ def _check_flags(**flags: object) -> None:
 
 def _check_parts(credentials: object, client: object, scheduler: object) -> None:
     """Refuse parts that would fail later, or that belong to somebody else."""
+    require_members(Scheme, "credentials", credentials)
     if not isinstance(scheduler, TokenScheduler | None):
         raise ConfigurationError("scheduler must be a TokenScheduler")
     if client is None:

@@ -87,12 +87,9 @@ class _Schedule:
     #: Set to end the wait: from weak-reference callbacks and signal handlers too, where a
     #: threading.Event may deadlock.
     cancelled: Latch = attrs.Factory(Latch)
-    #: Set when the timer's thread has nothing left to do.
-    ended: Latch = attrs.Factory(Latch)
-    thread: int | None = None
 
-    def start(self, owner: TokenScheduler) -> None:
-        """Start the timer. It holds ``owner`` weakly, and ends when that is collected."""
+    def start(self, owner: TokenScheduler) -> threading.Timer:
+        """Start the timer and return it; it holds ``owner`` weakly and ends with it."""
         latch = self.cancelled
         reference = weakref.ref(owner, lambda _: latch.set())
         if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
@@ -103,6 +100,7 @@ class _Schedule:
         timer.daemon = True
         timer.finished = latch  # type: ignore[assignment]
         timer.start()
+        return timer
 
     @property
     def seconds_left(self) -> float:
@@ -126,27 +124,54 @@ class _Schedule:
         return wait
 
     def _run(self, reference: weakref.ref[TokenScheduler]) -> None:
-        try:
-            # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
-            while (left := self.due - _clock.now()) > 0:
-                if self.cancelled.wait(left):
-                    return
-            self.thread = threading.get_ident()
-            owner = reference()
-            if owner is not None:
-                owner._fire(self)
-        finally:
-            self.ended.set()
+        # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
+        while (left := self.due - _clock.now()) > 0:
+            if self.cancelled.wait(left):
+                return
+        owner = reference()
+        if owner is not None:
+            owner._fire(self)
 
 
 class _Running:
-    """What one process runs. A child has its own: no lock and no timer crosses a fork."""
+    """The schedule of one process. A child has its own: no lock and no timer crosses a fork."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.schedule: _Schedule | None = None
-        #: Schedules whose callback runs, replaced and stopped ones too.
-        self.firing: list[_Schedule] = []
+        #: The timers that were started, replaced and stopped ones too: their callback may run.
+        self.timers: list[threading.Timer] = []
+
+    @property
+    def active(self) -> _Schedule | None:
+        """The schedule, if its timer waits or its callback runs."""
+        schedule = self.schedule
+        # A timer sets the latch as it ends, too.
+        return None if schedule is None or schedule.cancelled.is_set() else schedule
+
+    def start(self, schedule: _Schedule, owner: TokenScheduler) -> None:
+        """Start the timer of ``schedule``."""
+        timer = schedule.start(owner)
+        with self.lock:
+            self.timers = [each for each in self.timers if each.is_alive()] + [timer]
+
+    def drop(self, callback: Callable[[], object] | None = None) -> bool:
+        """Cancel the schedule, if it is for ``callback`` where one is given."""
+        with self.lock:
+            schedule = self.schedule
+            if schedule is None or (callback is not None and schedule.callback != callback):
+                return False
+            self.schedule = None
+        schedule.cancelled.set()
+        return True
+
+    def end(self, schedule: _Schedule) -> bool:
+        """Forget ``schedule``, unless another one has replaced it."""
+        with self.lock:
+            if self.schedule is not schedule:
+                return False
+            self.schedule = None
+            return True
 
 
 class TokenScheduler(Unpicklable):
@@ -269,7 +294,7 @@ class TokenScheduler(Unpicklable):
         Args:
             callback: Drop the schedule only if it is for this callback; None: in any case.
         """
-        if self._drop(callback):
+        if self._running.get().drop(callback):
             logger.info("Token refresh scheduler stopped", scheduler=self.name)
 
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
@@ -285,19 +310,19 @@ class TokenScheduler(Unpicklable):
         self._is_shut_down = True
         self.stop()
         until = None if secs is None else _clock.now() + secs
-        for schedule in list(self._running.get().firing):
+        for timer in self._running.get().timers:
             # From its own thread the callback's end cannot be waited for.
-            if schedule.thread != threading.get_ident():
-                schedule.ended.wait(None if until is None else until - _clock.now())
+            if timer is not threading.current_thread():
+                timer.join(None if until is None else max(until - _clock.now(), 0.0))
 
     @property
     def is_active(self) -> bool:
         """Whether a timer of this process will call the callback, or is calling it."""
-        return self._active() is not None
+        return self._running.get().active is not None
 
     def info(self) -> SchedulerInfo | None:
         """Return the running schedule, or None where :attr:`is_active` is false."""
-        schedule = self._active()
+        schedule = self._running.get().active
         if schedule is None:
             return None
         return SchedulerInfo(
@@ -307,21 +332,6 @@ class TokenScheduler(Unpicklable):
             seconds_until_refresh=max(schedule.due - _clock.now(), 0.0),
             attempts=schedule.attempts,
         )
-
-    def _active(self) -> _Schedule | None:
-        schedule = self._running.get().schedule
-        is_over = schedule is None or schedule.cancelled.is_set() or schedule.ended.is_set()
-        return None if is_over else schedule
-
-    def _drop(self, callback: Callable[[], object] | None = None) -> bool:
-        running = self._running.get()
-        with running.lock:
-            schedule = running.schedule
-            if schedule is None or (callback is not None and schedule.callback != callback):
-                return False
-            running.schedule = None
-        schedule.cancelled.set()
-        return True
 
     def _arm(self, schedule: _Schedule, replacing: _Schedule | None = None) -> bool:
         """Publish ``schedule`` and start its timer; given ``replacing``, only in its place."""
@@ -338,11 +348,9 @@ class TokenScheduler(Unpicklable):
         try:
             # After it is published, so that it cannot fire unnoticed. A thread that stops it
             # before this line has set its latch, and its timer ends at once.
-            schedule.start(self)
+            running.start(schedule, self)
         except RuntimeError as error:  # no thread or daemon to be had, or the interpreter ends
-            with running.lock:
-                if running.schedule is schedule:
-                    running.schedule = None
+            running.end(schedule)
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",
                 error,
@@ -352,14 +360,9 @@ class TokenScheduler(Unpicklable):
         return True
 
     def _fire(self, schedule: _Schedule) -> None:
-        running = self._running.get()
-        running.firing.append(schedule)
-        try:
-            # Also false in a child that a fork gave a copy of the timer, as it does with greenlets.
-            if running.schedule is schedule:
-                self._call(schedule)
-        finally:
-            running.firing.remove(schedule)
+        # False in a child that a fork gave a copy of the timer, as it does with greenlets.
+        if self._running.get().schedule is schedule:
+            self._call(schedule)
 
     def _call(self, schedule: _Schedule) -> None:
         left = schedule.seconds_left
@@ -373,7 +376,7 @@ class TokenScheduler(Unpicklable):
         except BaseException as error:  # SystemExit too would end the schedule without a trace
             self._retry(schedule, error)
         else:
-            self._end(schedule)
+            self._running.get().end(schedule)
             logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
 
     def _retry(self, failed: _Schedule, error: BaseException) -> None:
@@ -384,8 +387,6 @@ class TokenScheduler(Unpicklable):
             attempts=failed.attempts + 1,
             failure=failure,
             cancelled=Latch(),
-            ended=Latch(),
-            thread=None,
         )
         logger.debug("The refresh failed at\n%s", frames(error), scheduler=self.name)
         if left <= 0:
@@ -403,22 +404,13 @@ class TokenScheduler(Unpicklable):
             )
 
     def _give_up(self, schedule: _Schedule) -> None:
-        if self._end(schedule):
+        if self._running.get().end(schedule):
             logger.error(
                 "Token refresh given up at expiry, failed attempts: %d, last: %s",
                 schedule.attempts,
                 schedule.failure,
                 scheduler=self.name,
             )
-
-    def _end(self, schedule: _Schedule) -> bool:
-        """Forget ``schedule`` unless another one has replaced it."""
-        running = self._running.get()
-        with running.lock:
-            if running.schedule is not schedule:
-                return False
-            running.schedule = None
-            return True
 
 
 def longest_wait(attempts: int, window: float) -> float:
@@ -456,7 +448,7 @@ def _stop(reference: weakref.ref[TokenScheduler], _owner: object) -> None:
     """
     scheduler = reference()
     if scheduler is not None:
-        scheduler._drop()
+        scheduler._running.get().drop()
 
 
 def _checked(config: SchedulerConfig) -> SchedulerConfig:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -122,8 +122,8 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
     retrying = RetryPolicy.retrying
 
-    def without_waits(*args: object) -> object:
-        loop = retrying(*args)  # type: ignore[arg-type]
+    def without_waits(*args: Any, **arguments: Any) -> object:
+        loop = retrying(*args, **arguments)
         loop.wait = lambda _: 0.0
         return loop
 

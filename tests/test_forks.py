@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 PRELUDE = """
 import itertools, os, sys, threading, time
 from permata_auth import *
-from permata_auth.events import LoginStarted
+from permata_auth import login
 from permata_auth.sandbox import Sandbox
 from support.clients import ScriptedClient, credentials, token
 from support.forking import *
@@ -204,10 +204,15 @@ def test_a_grandchild_is_a_child_too(fork):
 
 STAGES = {
     "before it connects": """
-        def hook(event):
-            if os.getpid() == parent and type(event) is LoginStarted and not reached.is_set():
+        exchange = login.exchange
+
+        def held(*args, **arguments):
+            if os.getpid() == parent and not reached.is_set():
                 reached.set()
                 release.wait(20)
+            return exchange(*args, **arguments)
+
+        login.exchange = held
         """,
     "its request has arrived": """
         bank.fail_next("slow", seconds=4)
@@ -239,11 +244,8 @@ def test_a_fork_during_a_login_of_the_parent(fork, stage, token):
     check(
         f"""
         parent, reached, release, late = os.getpid(), threading.Event(), threading.Event(), False
-        hook = None
         with RemoteBank() as bank:
-            handler = LoginHandler(
-                bank.credentials(), on_event=lambda event: hook and hook(event)
-            )
+            handler = LoginHandler(bank.credentials())
             if {token!r} == "live":
                 handler.get_token()
             before = bank.login_attempts
@@ -444,7 +446,7 @@ def test_a_scheduler_is_idle_in_a_child_and_can_be_started_there(fork):
         held, release = threading.Event(), threading.Event()
 
         def hold():
-            with scheduler._running().lock:
+            with scheduler._running.get().lock:
                 held.set()
                 release.wait(20)
 
@@ -485,14 +487,13 @@ def test_a_timer_that_was_copied_into_the_child_does_not_call_there(tmp_path):
         scheduler.start(time.time() + 900, callback)
         (timer,) = timers()
 
-        def body():
-            timer.due = 0.0
+        def fire():
+            timer.interval = timer.function.__self__.due = 0.0
             timer.run()
 
-        reap(in_child(body, FORK))
+        reap(in_child(fire, FORK))
         assert not os.path.exists(path)
-        timer.due = 0.0
-        timer.run()
+        fire()
         with open(path) as file:
             assert file.read().split() == [str(os.getpid())]
         """

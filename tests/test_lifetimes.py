@@ -77,6 +77,9 @@ def poll(clock, handler, seconds, step):
         ('"900"', 900, 600),
         ("900.0", 900, 600),
         ("10800", 10_800, 10_500),
+        ('" 900"', 900, 600),
+        ('"9e2"', 900, 600),
+        ('"900.0"', 900, 600),
         ("null", 900, 600),
         (None, 900, 600),
         ("1e300", TEN_YEARS, TEN_YEARS - 300),
@@ -134,8 +137,7 @@ def test_an_idle_handler_logs_in_on_demand_only_where_that_is_wanted(
     "expires_in",
     [
         *("0", "-1", "-0.5", "NaN", "-Infinity", "true", "false", "[]", "{}", '"abc"', '""'),
-        *('"-5"', '"1.5"', '" 900"', '"0"', '"٣"', "[900]", '"0x10"', '"1e3"'),
-        *('"' + "9" * 5000 + '"', "-1e300"),
+        *('"-5"', '"0"', "[900]", '"0x10"', '"9 00"', "-1e300"),
     ],
     ids=lambda value: f"{value:.12}",
 )
@@ -250,7 +252,7 @@ def test_a_login_slower_than_the_tokens_life_makes_no_loop(clock, make_handler, 
     wire.answer = slow
     handler = make_handler(credentials())
     for _ in range(60):
-        with pytest.raises(InvalidTokenResponseError, match="its life is shorter"):
+        with pytest.raises(InvalidTokenResponseError, match="has expired already"):
             handler.get_token()
         clock.advance(1)
     assert bank.count == 4  # each two seconds long, after pauses of 5, 10 and 20 seconds

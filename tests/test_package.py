@@ -183,6 +183,8 @@ def test_readers_have_these_attributes():
         "last_error",
         "last_error_at",
         "waiting",
+        "last_login_at",
+        "next_login_at",
     ]
 
 

@@ -113,6 +113,8 @@ def parse_failure(
 def _life(document: Any, by_wall: float, whole: float, time_to_live: float) -> float:
     """Return the seconds that are left, by the first of the clocks that can be believed."""
     if document["clock"] is not None and document["clock"] == _running_clock():
-        left = _clock.seconds_left(float(document["deadline"]), by_wall + _clock.wall())
-        return min(left, time_to_live)
+        deadline = float(document["deadline"])
+        if not math.isfinite(deadline):
+            raise ValueError
+        return min(_clock.seconds_left(deadline, by_wall + _clock.wall()), time_to_live)
     return min(by_wall, whole, time_to_live)

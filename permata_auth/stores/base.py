@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from .._settings import require_instance
+from .._settings import require_instance, require_members
+from ..exceptions import ConfigurationError
 from ..tokens import AccessToken
 
 #: Seconds; longer than any login's budget, so that it is the handler that bounds a wait.
@@ -49,6 +50,12 @@ class SealedStore(Protocol):
 
 def bound(store: TokenStore, credentials: object) -> TokenStore:
     """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit."""
+    if isinstance(store, str):
+        raise ConfigurationError(
+            "store must be a TokenStore; for a URL use store_from_env, or the store's own class"
+        )
     require_instance(TokenStore, "store", store)
     bind = getattr(store, "bind", None)
-    return store if bind is None else bind(credentials)
+    ready: TokenStore = store if bind is None else bind(credentials)
+    require_members(TokenStore, "store", ready)
+    return ready

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import attrs
+from attrs import validators
 
 from .. import _clock, exceptions
 from .._pace import Pause, Row
@@ -15,6 +16,14 @@ from ..exceptions import PermataAuthError, TokenEndpointError, TransportError
 #: in a row outlives each pause.
 RETENTION_SECS = 300.0
 _MAX_TEXT = 300
+
+_is_text = validators.instance_of(str)
+_may_be_text = validators.optional(_is_text)
+
+
+def _is_whole_number(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{attribute.name} must be an int")
 
 
 @attrs.frozen(kw_only=True)
@@ -35,17 +44,19 @@ class StoredFailure:
         rejected: The fingerprint of the rejected token, where it is for that.
     """
 
-    row: str
-    count: int
-    pause: float
+    row: str = attrs.field(validator=_is_text)
+    count: int = attrs.field(validator=_is_whole_number)
+    pause: float = attrs.field(converter=seconds, validator=duration())
     expires_in: float = attrs.field(default=RETENTION_SECS, converter=seconds, validator=duration())
-    proof: str
-    kind: str
-    message: str
-    status_code: int | None = None
-    error: str | None = None
-    error_description: str | None = None
-    rejected: str | None = None
+    proof: str = attrs.field(validator=_is_text)
+    kind: str = attrs.field(validator=_is_text)
+    message: str = attrs.field(validator=_is_text)
+    status_code: int | None = attrs.field(
+        default=None, validator=validators.optional(_is_whole_number)
+    )
+    error: str | None = attrs.field(default=None, validator=_may_be_text)
+    error_description: str | None = attrs.field(default=None, validator=_may_be_text)
+    rejected: str | None = attrs.field(default=None, validator=_may_be_text)
 
     @classmethod
     def of(cls, pause: Pause, proof: str) -> StoredFailure:
@@ -65,14 +76,14 @@ class StoredFailure:
         )
 
     def to_pause(self) -> Pause:
-        """Return the pause that this failure means here. Raises ValueError for what is none."""
+        """Return the pause that this failure means here. Raises ValueError for an unknown row."""
         failed_at = _clock.now() - max(RETENTION_SECS - self.expires_in, 0.0)
         return Pause(
             row=Row(self.row),
             error=self._to_error(),
-            count=int(self.count),
+            count=self.count,
             failed_at=failed_at,
-            until=failed_at + float(self.pause),
+            until=failed_at + self.pause,
             is_shared=True,
             rejected=self.rejected,
         )

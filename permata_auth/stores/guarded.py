@@ -159,7 +159,7 @@ class StoreSession:
             self._attempt("save_failure", lambda: self._store.save_failure(key, failure))
 
     def lock(self, wait: float, look: Callable[[StoreSession], bool]) -> bool:
-        """Take the store's lock; return False where ``look`` found what it is wanted for.
+        """Take the store's lock; return False where ``look`` made it needless.
 
         Args:
             wait: The seconds to wait at most. Where the lock was not to be had the last time, a

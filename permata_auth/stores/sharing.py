@@ -18,8 +18,8 @@ from .failures import StoredFailure
 from .guarded import GuardedStore, StoreOutError, StoreSession
 from .memory import MemoryTokenStore
 
-#: Of a login's budget, what may pass in waiting for another process's login. The rest is for one's
-#: own, should the lock's holder hang. A login that takes less than this is the only one.
+#: The part of a login's budget that may pass in waiting for another process's login. The rest is
+#: for one's own, should the lock's holder hang. A login that takes less than this is the only one.
 _QUEUE_SHARE = 0.9
 #: Of reading two clocks one after the other, in seconds.
 _NOISE_SECS = 0.001
@@ -132,7 +132,7 @@ class Unshared:
 
 
 class Turn:
-    """One renewal's use of the store, by one thread."""
+    """One renewal's use of the store, by one thread; see :meth:`SharedToken.turn`."""
 
     def __init__(
         self,
@@ -199,6 +199,22 @@ class Turn:
         if than is None:
             return True
         return token.value != than.value and _asked_at(token) > _asked_at(than) - _NOISE_SECS
+
+
+def share(
+    store: TokenStore | None, credentials: Any, *, timeout: float, budget: float
+) -> SharedToken | Unshared:
+    """Return the token as other processes see it: alone, where there is no store.
+
+    Args:
+        store: As in :class:`SharedToken`, or None.
+        credentials: As in :class:`SharedToken`.
+        timeout: As in :class:`SharedToken`.
+        budget: As in :class:`SharedToken`.
+    """
+    if store is None:
+        return Unshared()
+    return SharedToken(store, credentials, timeout=timeout, budget=budget)
 
 
 def _asked_at(token: AccessToken) -> float:

@@ -10,7 +10,7 @@ from support.clients import credentials, token
 
 from permata_auth import AccessToken, _clock
 from permata_auth.stores import _document
-from permata_auth.stores.base import StoredFailure
+from permata_auth.stores.failures import StoredFailure
 
 values = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
 json_values = st.recursive(
@@ -79,6 +79,8 @@ def test_a_derived_key_is_hkdf_sha256():
 
 
 FAILURE = StoredFailure(
+    row="asked",
+    pause=60.0,
     kind="TokenEndpointUnavailableError",
     message="the bank is overloaded (HTTP 429)",
     status_code=429,
@@ -90,7 +92,7 @@ FAILURE = StoredFailure(
 
 def test_a_failure_of_this_boot_is_counted_down_by_the_running_clock(clock):
     data = _document.dump_failure("key", FAILURE)
-    clock.step_wall(1_000_000)
+    clock.step_wall(-1_000_000)
     clock.advance(40)
     assert _document.parse_failure("key", data).expires_in == pytest.approx(60)
     assert _document.parse_failure("key", data, time_to_live=5.0).expires_in == 5.0
@@ -129,6 +131,9 @@ def spoilt_failures():
     for change in [
         {"count": "2"},
         {"count": True},
+        {"row": 1},
+        {"pause": "60"},
+        {"rejected": 1},
         {"kind": None},
         {"status_code": "429"},
         {"expires_in": float("inf")},

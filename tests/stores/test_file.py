@@ -211,9 +211,10 @@ def test_the_rest_of_a_killed_writer_is_swept_by_the_next(store, folder):
 
 def test_a_wall_clock_step_neither_expires_nor_immortalises(clock, store):
     store.save(KEY, token(lifetime=100))
-    for step in (1_000_000, -2_000_000):
+    for step in (100, -2_000_000):
         clock.step_wall(step)
         assert store.load(KEY).expires_in() == pytest.approx(100)
+    clock.step_wall(1_999_900)
     clock.advance(100)
     assert store.load(KEY) is None
 

@@ -41,11 +41,18 @@ def test_two_stores_share_nothing():
 def test_expiry_is_judged_on_the_clock_that_wall_clock_steps_do_not_touch(clock):
     store = MemoryTokenStore()
     store.save(KEY, token(lifetime=100))
-    clock.step_wall(1_000_000)
+    clock.step_wall(-1_000_000)
     assert store.load(KEY) is not None
     clock.advance(99)
     assert store.load(KEY) is not None
     clock.advance(1)
+    assert store.load(KEY) is None
+
+
+def test_where_the_wall_clock_alone_moves_on_by_hours_it_decides(clock):
+    store = MemoryTokenStore()
+    store.save(KEY, token(lifetime=100))
+    clock.step_wall(10_000)
     assert store.load(KEY) is None
 
 
@@ -62,16 +69,21 @@ def test_a_discard_that_meets_a_save_in_the_middle_puts_the_new_token_back():
     assert store.load(KEY).value == new.value
 
 
-def test_every_thread_gets_the_same_lock():
-    store, barrier, locks = MemoryTokenStore(), threading.Barrier(8), []
+def test_one_thread_at_a_time_has_the_lock():
+    store, barrier, inside, most = MemoryTokenStore(), threading.Barrier(8), [], []
 
-    def ask():
+    def enter():
         barrier.wait(20)
-        locks.append(store.lock(KEY))
+        for _ in range(50):
+            with store.lock(KEY):
+                inside.append(None)
+                most.append(len(inside))
+                inside.pop()
 
-    for call in [Call(ask) for _ in range(8)]:
+    for call in [Call(enter) for _ in range(8)]:
         call.value()
-    assert len({id(lock) for lock in locks}) == 1
+    assert len(most) == 400
+    assert max(most) == 1
 
 
 def test_a_forked_child_has_the_token_and_a_lock_that_nobody_holds():
@@ -87,8 +99,8 @@ def test_a_forked_child_has_the_token_and_a_lock_that_nobody_holds():
             child = os.fork()
             if child == 0:
                 assert store.load("key").value == "example-token"
-                assert store.lock("key").acquire(timeout=5)
-                os._exit(7)
+                with store.lock("key"):
+                    os._exit(7)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         """
     )

@@ -103,6 +103,7 @@ def seconds_of(clock):
 
 
 def reports(caplog) -> list[str]:
+    until(lambda: not [t for t in threading.enumerate() if "-login-" in t.name])
     return [
         record.getMessage()
         for record in caplog.records
@@ -198,7 +199,7 @@ def test_a_lock_that_is_stuck_is_reported_with_the_time_that_it_cost(
     store.hanging.add("lock")
     waited = seconds_of(handler.get_token)
     (report,) = reports(caplog)
-    assert report.endswith(f"the lock was not free for {waited:.1f} seconds")
+    assert report.endswith(f"its lock was not free for {waited:.1f} seconds")
 
 
 @pytest.mark.parametrize("operation", ["load", "save", "lock"])
