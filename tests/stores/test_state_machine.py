@@ -218,7 +218,7 @@ class Fleet(RuleBasedStateMachine):
     def expire_all_and_get(self) -> None:
         """Each process needs a token anew: one of them logs in."""
         for handler in self.handlers:
-            handler.invalidate()
+            handler.clear_cache()
         # Nobody may hold it who could take it back: who has just started, or logged in alone.
         stored = self.shared()
         if stored is not None:
