@@ -133,7 +133,7 @@ class AgainstAModel(RuleBasedStateMachine):
         if self.token_left:
             assert self.handler.get_token() == self.token.value
         else:
-            self.ask(Asker.CALLER, lambda: self.handler.get_access_token())
+            self.ask(Asker.CALLER, self.handler.get_access_token)
 
     @rule()
     def refresh(self) -> None:

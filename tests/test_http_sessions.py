@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import requests
@@ -197,7 +197,7 @@ INTERIM = {
 
 @pytest.mark.parametrize("interim", INTERIM.values(), ids=list(INTERIM))
 def test_interim_responses_are_skipped(interim):
-    handle, seen = counting([interim + reply()])
+    handle, _ = counting([interim + reply()])
     with (
         RawServer(handle) as server,
         LoginClient(credentials(token_url=server.token_url)) as client,
@@ -399,7 +399,7 @@ GENERATIONS = """
 """
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files in /proc")
 def test_a_chain_of_forks_leaves_bounded_tables_and_files(tmp_path):
     from support.certificates import Authority
 
@@ -460,7 +460,7 @@ def test_responses_stands_in_while_it_is_active():
 
 def test_requests_mock_stands_in_while_it_is_active():
     requests_mock = pytest.importorskip("requests_mock")
-    with RawServer(always(reply())) as server:
+    with RawServer(always(reply())) as server:  # noqa: SIM117 - the last one ends first
         with LoginClient(credentials(token_url=server.token_url)) as client:
             with requests_mock.Mocker() as double:
                 double.post(server.token_url, json=TOKEN)

@@ -89,7 +89,7 @@ def test_a_flag_is_off_in_any_of_these_words(text):
 )
 def test_what_is_no_flag_is_refused_by_name(value):
     assert flag_or_none(value) is None
-    with pytest.raises(ConfigurationError, match="^X must be true or false"):
+    with pytest.raises(ConfigurationError, match=r"^X must be true or false"):
         flag("X", value)
 
 
@@ -108,13 +108,13 @@ def test_numbers_are_read_from_text_too(value, expected):
 )  # fmt: skip
 def test_what_is_no_finite_number_is_refused_by_name(value):
     for read in (number, whole_number):
-        with pytest.raises(ConfigurationError, match="^X must be a finite number$"):
+        with pytest.raises(ConfigurationError, match=r"^X must be a finite number$"):
             read("X", value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "0.5", "-1", "0"])
 def test_what_counts_nothing_is_refused_by_name(value):
-    with pytest.raises(ConfigurationError, match="^X must be a whole number, at least 1$"):
+    with pytest.raises(ConfigurationError, match=r"^X must be a whole number, at least 1$"):
         whole_number("X", value)
 
 
