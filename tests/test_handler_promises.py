@@ -237,6 +237,7 @@ def test_an_event_tells_a_token_of_the_store_from_that_of_a_login(clock, make_ha
     client = ScriptedClient(clock=clock)
     handler = make_handler(credentials(), client=client, store=store, on_event=events.append)
     token = handler.get_access_token()
+    clock.settle()
     (swapped,) = [event for event in events if isinstance(event, TokenSwapped)]
     assert swapped.is_shared is is_shared
     assert (swapped.fingerprint, swapped.expires_at) == (token.fingerprint, token.expires_at)

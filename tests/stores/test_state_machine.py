@@ -107,6 +107,9 @@ class Fleet(RuleBasedStateMachine):
         return self.stack.enter_context(LoginHandler(credentials(), client=client, store=store))
 
     def teardown(self) -> None:
+        for handler in self.handlers:
+            handler.scheduler.stop()
+        self.clock.advance(30.0)  # a refresh that waits for the lock comes to its end
         self.stack.close()
 
     def is_healthy(self) -> bool:
