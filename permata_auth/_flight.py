@@ -35,7 +35,8 @@ class Flight(Generic[_T]):
         self.until = _clock.now() + budget
         self.done = Latch()
         self.is_abandoned = False
-        self.has_ended = False
+        #: Set when its thread is done with it, log records and events included.
+        self.ended = Latch()
         self.runner: int | None = None
         self.outcome: _T | BaseException = TransportError(
             "the login was interrupted; the caller may try again"
@@ -70,12 +71,23 @@ class SingleFlight(Generic[_T]):
         # A dictionary for its atomic setdefault(); its one key is None.
         self._current: PerProcess[dict[None, Flight[_T]]] = PerProcess(dict)
         self._abandoned: PerProcess[list[Flight[_T]]] = PerProcess(list)
+        self._last: PerProcess[list[Flight[_T]]] = PerProcess(list)
 
     @property
     def waiting(self) -> int:
         """The number of callers that wait."""
         flight = self._current.get().get(None)
         return flight.done.waiting if flight else 0
+
+    def wait_told(self, timeout: float | None) -> None:
+        """Wait until the last call has told its log records and events, unless called by them.
+
+        Args:
+            timeout: The seconds to wait at most; None: without end.
+        """
+        for flight in self._last.get():
+            if flight.done.is_set() and flight.runner != threading.get_ident():
+                flight.ended.wait(timeout)
 
     def call(
         self, work: Callable[[Flight[_T]], Callable[[], _T]], timeout: float | None = None
@@ -113,13 +125,14 @@ class SingleFlight(Generic[_T]):
             fresh = Flight(work, self.budget)
             flight = current.setdefault(None, fresh)
             if flight is fresh:
+                self._last.get()[:] = [flight]
                 self._start(flight)
         if flight.runner == threading.get_ident() and not flight.done.is_set():
             raise TransportError("no token yet: this is called by the login itself")
         return flight
 
     def _check_abandoned(self) -> None:
-        alive = [flight for flight in self._abandoned.get() if not flight.has_ended]
+        alive = [flight for flight in self._abandoned.get() if not flight.ended.is_set()]
         self._abandoned.get()[:] = alive
         if len(alive) >= _MAX_ABANDONED:
             raise RequestTimeoutError(
@@ -161,8 +174,10 @@ class SingleFlight(Generic[_T]):
                     # In this order: a caller that wakes and asks again must not join this flight.
                     self._current.get().pop(None, None)
                     flight.done.set()
-                flight.has_ended = True
-                notes.tell()
+                try:
+                    notes.tell()
+                finally:
+                    flight.ended.set()
 
     def _abandon(self, flight: Flight[_T]) -> None:
         if (

@@ -19,6 +19,8 @@ from .stores.sharing import SharedToken, Unshared
 from .tokens import AccessToken
 
 _MAX_REMEMBERED = 32
+#: So that a thread that was interrupted while it counted holds nobody up.
+_MAX_COUNT_SECS = 0.5
 
 
 class Rejections:
@@ -63,18 +65,17 @@ class Rejections:
         token = snapshot.token
         if snapshot.is_accepted or token is None:
             return True
+        if self._shared.has_newer(token, self.was_replaced):
+            return True  # to take it costs no login
         known = self._shared.load_rejections()
         if known is not None:
             self._pace.adopt(known)
             snapshot.is_rejected |= known.rejected == token.fingerprint
         if not snapshot.is_rejected and self._is_old(token):
             return self.accept(snapshot)
-        if not snapshot.is_rejected and snapshot.rejection.take():
-            self._count(token)
-            snapshot.is_rejected = True
-        # While another thread is counting this rejection its pause has not begun: a token that was
-        # replaced now could be a login too many.
-        return snapshot.is_rejected and not self._pace.is_held_by(Row.REJECTED)
+        if not snapshot.is_rejected:
+            self._count(snapshot, token)
+        return not self._pace.is_held_by(Row.REJECTED)
 
     def remember(self, token: AccessToken) -> None:
         """Never take ``token`` from the store again."""
@@ -83,8 +84,16 @@ class Rejections:
     def _is_old(self, token: AccessToken) -> bool:
         return _clock.wall() - token.issued_at.timestamp() > self._is_accepted_after
 
-    def _count(self, token: AccessToken) -> None:
+    def _count(self, snapshot: Snapshot, token: AccessToken) -> None:
+        if not snapshot.rejection.take():
+            # Another thread is between the two lines below: a token that this one replaced before
+            # the pause has begun could be a login too many.
+            snapshot.counted.wait(_MAX_COUNT_SECS)
+            return
         pause = self._pace.after_rejection(token.fingerprint)
         self._pace.begin(pause)
-        self._shared.save_rejections(pause)
+        snapshot.is_rejected = True
+        snapshot.counted.set()
+        if pause.count > 1:  # a single one may be due to a login of another process's just now
+            self._shared.save_rejections(pause)
         self._on_pause(pause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._latch import Once
+from ._latch import Latch, Once
 from .tokens import AccessToken
 
 
@@ -27,6 +27,8 @@ class Snapshot:
         self._drop = Once()
         #: Taken by the thread that counts its rejection.
         self.rejection = Once()
+        #: Set once that is done.
+        self.counted = Latch()
 
     @property
     def live(self) -> AccessToken | None:

@@ -1,4 +1,4 @@
-"""The one way in which this package starts a thread."""
+"""Threads of this package's own: how they start, and how a fork waits for their end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -35,23 +36,33 @@ def start_daemon(function: Callable[[], object], name: str) -> threading.Thread:
     """
     if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
         raise RuntimeError("no thread can be started while the interpreter ends")
-    context = contextvars.copy_context()
-    context.run(_is_own.set, True)
-
-    def run() -> None:
-        try:
-            context.run(function)
-        finally:
-            _note_end()
-
     # Looked up at each call: gevent may have replaced the class since this module was imported.
-    thread = threading.Thread(target=run, name=f"permata-auth-{name}", daemon=True)
+    thread = threading.Thread(
+        target=run_as_own,
+        args=(function, contextvars.copy_context()),
+        name=f"permata-auth-{name}",
+        daemon=True,
+    )
     thread.start()
     return thread
 
 
+def run_as_own(function: Callable[[], object], context: contextvars.Context) -> None:
+    """Run ``function`` as all that a thread of this package's own does.
+
+    Args:
+        function: Called with no arguments.
+        context: The context that it runs in, used by no other thread.
+    """
+    context.run(_is_own.set, True)
+    try:
+        context.run(function)
+    finally:
+        _note_end()
+
+
 def is_own_thread() -> bool:
-    """Tell whether :func:`start_daemon` has started this thread."""
+    """Tell whether this package has started this thread."""
     return _is_own.get()
 
 
@@ -69,11 +80,13 @@ def _wait_for_ends() -> None:
     and hangs at its next HMAC or at its exit. A thread whose function still runs is not waited for.
     """
     until = time.monotonic() + _MAX_FORK_WAIT_SECS
-    while _ending:
-        task = _TASKS / str(_ending[0])
+    # A copy: another thread that forks now waits for the same ends, and removes them too.
+    for ident in _ending.copy():
+        task = _TASKS / str(ident)
         while task.exists() and time.monotonic() < until:
             time.sleep(_POLL_SECS)
-        _ending.popleft()
+        with suppress(ValueError):
+            _ending.remove(ident)
 
 
 if _TASKS.is_dir():

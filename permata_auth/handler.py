@@ -308,7 +308,8 @@ class LoginHandler(TokenLife, Unpicklable):
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
-        Waits for a refresh that is running, unless called from it. Closes the handler's own
+        Waits for a refresh that is running, and for log records and events of the last login,
+        unless called from them. Closes the handler's own
         client and scheduler; of a given scheduler it stops its own schedule alone.
 
         Args:
@@ -320,6 +321,7 @@ class LoginHandler(TokenLife, Unpicklable):
         if self._owns_client:
             self._client.close()  # first: it ends a login's wait for its next attempt
         self._schedule.shutdown(self, secs)
+        self._flights.wait_told(secs)
 
     def _obtain(
         self, timeout: float | None, unique_id: str | None, request_id: str | None

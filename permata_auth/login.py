@@ -43,9 +43,7 @@ class RetryPolicy:
     wait_max: float = attrs.field(default=8.0, converter=seconds, validator=duration())
     timeout: float = attrs.field(default=25.0, converter=seconds, validator=duration(above=True))
 
-    def retrying(
-        self, until: float, stopped: Latch, *, attempts: int | None = None
-    ) -> tenacity.Retrying:
+    def retrying(self, until: float, stopped: Latch) -> tenacity.Retrying:
         """Return the loop for one call that has to end by ``until``, or once ``stopped`` is set.
 
         It tries again after ``retryable`` errors of our tree, and raises the last one.
@@ -53,9 +51,8 @@ class RetryPolicy:
         Args:
             until: On the clock of :mod:`permata_auth._clock`.
             stopped: Ends a wait between two attempts.
-            attempts: In place of :attr:`attempts`.
         """
-        after_attempts = tenacity.stop_after_attempt(attempts or self.attempts)
+        after_attempts = tenacity.stop_after_attempt(self.attempts)
         jitter = tenacity.wait_random_exponential(self.wait_initial, self.wait_max)
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -154,9 +151,10 @@ class LoginClient(Unpicklable):
         Args:
             attempts: In place of ``retry.attempts``: one, for a caller that tries again itself.
         """
+        policy = self.retry if attempts is None else attrs.evolve(self.retry, attempts=attempts)
         connection = self._connections.get()
-        until = _clock.now() + self.retry.timeout
-        retrying = self.retry.retrying(until, connection.stopped, attempts=attempts)
+        until = _clock.now() + policy.timeout
+        retrying = policy.retrying(until, connection.stopped)
         try:
             return retrying(self._attempt, connection.session, until)
         except PermataAuthError as error:

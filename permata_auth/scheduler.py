@@ -12,6 +12,7 @@ that one call falls in the last tenth of w (the last 10 s at most).
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
 import random
@@ -19,15 +20,17 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 import attrs
 
 from . import _clock
-from ._latch import Latch
+from ._latch import Latch, clamp
 from ._logging import Log, describe, frames
 from ._process import PerProcess
-from ._settings import Seconds, Unpicklable, duration, seconds, timeout_secs
+from ._settings import Seconds, Unpicklable, duration, finite_seconds, seconds, timeout_secs
+from ._threads import run_as_own
 from .exceptions import ConfigurationError
 
 logger = Log(__name__)
@@ -79,27 +82,28 @@ class _Schedule:
     expires_at: float
     due: float
     attempts: int = 0
-    #: The wait before this one, in seconds; None before the first call.
-    waited: float | None = None
+    #: The longest wait after a failed call, in seconds.
+    waited: float = 0.0
     #: The seconds from the first call to expiry.
     window: float = 0.0
+    #: No call comes after this wait: it ends at expiry.
+    is_last_wait: bool = False
     failure: str = ""
     #: Set to end the wait: from weak-reference callbacks and signal handlers too, where a
     #: threading.Event may deadlock.
     cancelled: Latch = attrs.Factory(Latch)
 
-    def start(self, owner: TokenScheduler) -> threading.Timer:
-        """Start the timer and return it; it holds ``owner`` weakly and ends with it."""
+    def timer(self, owner: TokenScheduler) -> threading.Timer:
+        """Return a timer. It holds ``owner`` weakly, and ends when that is collected."""
         latch = self.cancelled
         reference = weakref.ref(owner, lambda _: latch.set())
-        if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
-            raise RuntimeError("no thread can be started while the interpreter ends")
+        # A context of its own: the ids of the call that set this off are not those of the refresh.
+        run = functools.partial(self._run, reference), contextvars.Context()
         # Looked up now: gevent may have replaced the class since this module was imported.
-        timer = threading.Timer(self.due - _clock.now(), self._run, (reference,))
+        timer = threading.Timer(self.due - _clock.now(), run_as_own, run)
         timer.name = f"permata-auth-{owner.name}"
         timer.daemon = True
         timer.finished = latch  # type: ignore[assignment]
-        timer.start()
         return timer
 
     @property
@@ -107,30 +111,35 @@ class _Schedule:
         """The seconds until expiry."""
         return _clock.seconds_left(self.expires, self.expires_at)
 
-    def next_wait(self, left: float, asked: float) -> float:
-        """Draw the wait after a failed call, and note it; ``left`` or more: none before expiry.
+    def next_wait(self, left: float, asked: float) -> float | None:
+        """Draw the wait after a failed call, and note it; None: no call fits before expiry.
 
         Args:
             left: The seconds until expiry.
             asked: The seconds that the callback's error asks for.
         """
+        # A wall clock that was set back leaves more than there was at the first call. The window
+        # of that call, perhaps of no length, would make waits of no length.
+        self.window = max(self.window, left)
         drawn = longest_wait(self.attempts, self.window) * random.uniform(MIN_JITTER, 1.0)
-        self.waited = max(drawn, self.waited or 0.0)
-        wait = max(self.waited, asked)
+        wait = self.waited = max(drawn, self.waited, asked)
         tail = last_attempt_secs(self.window)
         if left > tail and wait >= left:
             # The first half of the tail, so that the call has time to succeed.
             wait = max(left - tail * random.uniform(0.5, 1.0), asked)
-        return wait
+        return wait if wait < left else None
 
     def _run(self, reference: weakref.ref[TokenScheduler]) -> None:
-        # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
-        while (left := self.due - _clock.now()) > 0:
-            if self.cancelled.wait(left):
-                return
-        owner = reference()
-        if owner is not None:
-            owner._fire(self)
+        try:
+            # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
+            while (left := self.due - _clock.now()) > 0:
+                if self.cancelled.wait(left):
+                    return
+            owner = reference()
+            if owner is not None:
+                owner._fire(self)
+        finally:
+            self.cancelled.set()  # a timer does so itself, but not where something is raised
 
 
 class _Running:
@@ -139,8 +148,9 @@ class _Running:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.schedule: _Schedule | None = None
-        #: The timers that were started, replaced and stopped ones too: their callback may run.
-        self.timers: list[threading.Timer] = []
+        #: The timers that run, replaced and stopped ones too: their callback may run. Held weakly,
+        #: since a timer holds its callback also when it is over.
+        self.timers: list[weakref.ref[threading.Timer]] = []
 
     @property
     def active(self) -> _Schedule | None:
@@ -150,10 +160,24 @@ class _Running:
         return None if schedule is None or schedule.cancelled.is_set() else schedule
 
     def start(self, schedule: _Schedule, owner: TokenScheduler) -> None:
-        """Start the timer of ``schedule``."""
-        timer = schedule.start(owner)
+        """Start the timer of ``schedule``; RuntimeError: no thread can be started."""
+        if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
+            raise RuntimeError("no thread can be started while the interpreter ends")
+        timer = schedule.timer(owner)
         with self.lock:
-            self.timers = [each for each in self.timers if each.is_alive()] + [timer]
+            # Before it starts: it may fire before this thread goes on, and shutdown() in another
+            # thread would not wait for a callback of which it does not know.
+            self.timers = [each for each in self.timers if each() is not None]
+            self.timers.append(weakref.ref(timer))
+        timer.start()
+
+    def join(self, timeout: float | None) -> None:
+        """Wait for the timers that run, but for the one that calls this."""
+        until = math.inf if timeout is None else _clock.now() + timeout
+        for timer in [reference() for reference in self.timers]:
+            # One that has not started yet was cancelled before, and ends at once when it does.
+            if timer and timer is not threading.current_thread() and timer.is_alive():
+                timer.join(clamp(until - _clock.now()))
 
     def drop(self, callback: Callable[[], object] | None = None) -> bool:
         """Cancel the schedule, if it is for ``callback`` where one is given."""
@@ -309,11 +333,8 @@ class TokenScheduler(Unpicklable):
         secs = timeout_secs(timeout)
         self._is_shut_down = True
         self.stop()
-        until = None if secs is None else _clock.now() + secs
-        for timer in self._running.get().timers:
-            # From its own thread the callback's end cannot be waited for.
-            if timer is not threading.current_thread():
-                timer.join(None if until is None else max(until - _clock.now(), 0.0))
+        # From its own thread the callback's end cannot be waited for.
+        self._running.get().join(secs)
 
     @property
     def is_active(self) -> bool:
@@ -327,7 +348,7 @@ class TokenScheduler(Unpicklable):
             return None
         return SchedulerInfo(
             name=self.name,
-            expires_at=_clock.at(schedule.expires),
+            expires_at=_clock.to_datetime(_clock.wall() + schedule.seconds_left),
             next_refresh_at=_clock.at(schedule.due),
             seconds_until_refresh=max(schedule.due - _clock.now(), 0.0),
             attempts=schedule.attempts,
@@ -339,18 +360,29 @@ class TokenScheduler(Unpicklable):
         with running.lock:
             # Decided under the lock: a callback that outlived stop(), shutdown() or a newer
             # start() would otherwise bring its schedule back.
-            if self._is_shut_down or (replacing and running.schedule is not replacing):
-                logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
-                return False
-            replaced, running.schedule = running.schedule, schedule
+            replaced = running.schedule
+            is_stopped = self._is_shut_down or (replacing is not None and replaced is not replacing)
+            if not is_stopped:
+                running.schedule = schedule
+        if is_stopped:
+            # Not under the lock: a thread that holds a lock of logging may come for this one, as
+            # the garbage collector takes it there, and the two would wait for each other.
+            logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
+            return False
         if replaced is not None and replaced is not replacing:
             replaced.cancelled.set()
         try:
             # After it is published, so that it cannot fire unnoticed. A thread that stops it
             # before this line has set its latch, and its timer ends at once.
             running.start(schedule, self)
-        except RuntimeError as error:  # no thread or daemon to be had, or the interpreter ends
+        except BaseException as error:
+            # Without this, what a signal handler throws into start() would leave a schedule that
+            # counts as active and has no timer.
             running.end(schedule)
+            schedule.cancelled.set()
+            if not isinstance(error, RuntimeError):
+                raise
+            # No thread or no daemon is to be had, or the interpreter ends.
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",
                 error,
@@ -368,7 +400,7 @@ class TokenScheduler(Unpicklable):
         left = schedule.seconds_left
         if not schedule.attempts:
             schedule.window = max(left, 0.0)
-        elif left <= 0:
+        elif schedule.is_last_wait or left <= 0:
             self._give_up(schedule)
             return
         try:
@@ -394,14 +426,14 @@ class TokenScheduler(Unpicklable):
             self._give_up(failed)
             return
         wait = again.next_wait(left, _retry_after(error))
-        again.due = _clock.now() + wait if wait < left else failed.expires
-        if self._arm(again, replacing=failed):
-            logger.warning(
-                "Token refresh failed, next attempt in %.1f seconds: %s",
-                wait,
-                failure,
-                scheduler=self.name,
-            )
+        again.is_last_wait = wait is None
+        again.due = _clock.now() + (left if wait is None else wait)
+        if not self._arm(again, replacing=failed):
+            return
+        text = "Token refresh failed, next attempt in %.1f seconds: %s"
+        if wait is None:
+            text = "Token refresh failed, no attempt is left before expiry in %.1f seconds: %s"
+        logger.warning(text, left if wait is None else wait, failure, scheduler=self.name)
 
     def _give_up(self, schedule: _Schedule) -> None:
         if self._running.get().end(schedule):
@@ -435,10 +467,10 @@ def last_attempt_secs(window: float) -> float:
 
 def _retry_after(error: BaseException) -> float:
     """Return the seconds for which ``error`` asks not to be called again."""
-    asked = getattr(error, "retry_after", None)
-    if isinstance(asked, bool) or not isinstance(asked, int | float):
-        return 0.0
-    return float(asked) if asked > 0 else 0.0
+    # Anything but a finite duration is ignored; in a foreign error it may even raise.
+    with suppress(Exception):
+        return finite_seconds("retry_after", getattr(error, "retry_after", None))
+    return 0.0
 
 
 def _stop(reference: weakref.ref[TokenScheduler], _owner: object) -> None:

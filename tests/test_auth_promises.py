@@ -15,7 +15,7 @@ from permata_auth import PermataAuth, PermataCredentials, SignatureError, sign_r
 
 
 class Recording(PermataCredentials):
-    """Credentials that list what they were asked to sign; the bank's look at the body alone."""
+    """Credentials that list what they were asked to sign; the bank looks at the body alone."""
 
     signed: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - cleared by each test
 

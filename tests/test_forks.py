@@ -488,7 +488,7 @@ def test_a_timer_that_was_copied_into_the_child_does_not_call_there(tmp_path):
         (timer,) = timers()
 
         def fire():
-            timer.interval = timer.function.__self__.due = 0.0
+            timer.interval = timer.args[0].func.__self__.due = 0.0
             timer.run()
 
         reap(in_child(fire, FORK))

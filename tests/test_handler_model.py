@@ -171,6 +171,14 @@ class AgainstAModel(RuleBasedStateMachine):
         if self.token and which in ("any", "this one"):
             self.expect_a_rejection()
 
+    @rule(times=st.integers(2, 4), life=st.sampled_from(LIVES))
+    def the_bank_rejects_new_tokens(self, times, life) -> None:
+        self.mode, self.life = None, life
+        for _ in range(times):
+            self.get()
+            self.invalidate("this one")
+        self.advance(life / 2)
+
     def expect_a_rejection(self) -> None:
         if not self.is_rejected:
             if self.clock.wall() - self.token.issued_at.timestamp() > 5.0:

@@ -460,14 +460,12 @@ def test_responses_stands_in_while_it_is_active():
 
 def test_requests_mock_stands_in_while_it_is_active():
     requests_mock = pytest.importorskip("requests_mock")
-    with (
-        RawServer(always(reply())) as server,
-        LoginClient(credentials(token_url=server.token_url)) as client,
-    ):
-        with requests_mock.Mocker() as double:
-            double.post(server.token_url, json=TOKEN)
-            assert client.login().value == TOKEN["access_token"]
-        assert client.login().value == "example-raw-token"
+    with RawServer(always(reply())) as server:  # noqa: SIM117 - the last one ends first
+        with LoginClient(credentials(token_url=server.token_url)) as client:
+            with requests_mock.Mocker() as double:
+                double.post(server.token_url, json=TOKEN)
+                assert client.login().value == TOKEN["access_token"]
+            assert client.login().value == "example-raw-token"
 
 
 def test_a_cassette_of_vcrpy_binds_no_later_login(tmp_path):

@@ -16,11 +16,9 @@ GRANT = b'{"access_token": "example-token", "expires_in": 900}'
 def test_a_response_that_was_cut_is_refused_though_what_is_left_is_sound(bank):
     """A mebibyte of it is kept, which ends in the white space after a whole JSON object."""
     bank.fail_next(fault="json", raw=GRANT + b" " * 2**20, on="token")
-    with (
-        LoginClient(bank.credentials(), retry=QUICK) as client,
-        pytest.raises(InvalidTokenResponseError, match="1 MiB") as caught,
-    ):
-        client.login()
+    with LoginClient(bank.credentials(), retry=QUICK) as client:  # noqa: SIM117 - two things
+        with pytest.raises(InvalidTokenResponseError, match="1 MiB") as caught:
+            client.login()
     assert caught.value.status_code == 200
     assert bank.login_attempts == 1
 

@@ -333,7 +333,7 @@ def test_a_verification_with_the_token_is_answered_with_its_challenge(make_proce
      GOOD | {"hub.verify_token": "example-other"}, GOOD | {"hub.verify_token": TOKEN + " "},
      GOOD | {"hub.verify_token": ""}, GOOD | {"hub.verify_token": "\ud800é"},
      GOOD | {"hub.verify_token": None}, GOOD | {"hub.mode": "unsubscribe"},
-     GOOD | {"hub.challenge": ""}, {"hub.verify_token": TOKEN, "hub.challenge": CHALLENGE},
+     GOOD | {"hub.challenge": ""}, {name: GOOD[name] for name in GOOD if "mode" not in name},
      GOOD | {"hub.verify_token": [TOKEN, TOKEN]}, GOOD | {"hub.challenge": []},
      urlencode(GOOD) + "&hub.verify_token=example", "hub.verify_token=example&" + urlencode(GOOD),
      urlencode(GOOD) + "&hub.challenge=2", ManyValues([*GOOD.items(), ("hub.mode", "x")]),

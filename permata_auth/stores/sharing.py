@@ -88,6 +88,13 @@ class SharedToken:
         with self._guarded.session() as session, suppress(StoreOutError):
             session.discard(token)
 
+    def has_newer(self, token: AccessToken, is_unwanted: Callable[[AccessToken], bool]) -> bool:
+        """Tell whether the store has a token that may replace ``token``."""
+        with self._guarded.session() as session, suppress(StoreOutError):
+            stored = session.load()
+            return stored is not None and not is_unwanted(stored) and _is_newer(stored, token)
+        return False
+
     def load_rejections(self) -> Pause | None:
         """Return the fleet's pause after fresh tokens that the bank rejected, if there is one."""
         with self._guarded.session() as session, suppress(StoreOutError):
@@ -121,6 +128,10 @@ class Unshared:
     def turn(self, replaced: object, **how: object) -> Iterator[Unshared]:
         """Let the login go ahead."""
         yield self
+
+    def has_newer(self, token: object, is_unwanted: object) -> bool:
+        """Return False: there is no other token."""
+        return False
 
     def load_rejections(self) -> None:
         """Return None: nobody else has seen any."""
@@ -183,7 +194,11 @@ class Turn:
         """Return whether the store has what makes a login of this turn's needless."""
         if not self._is_forced:
             token = session.load()
-            if token is not None and self._is_newer(token):
+            if (
+                token is not None
+                and not self._is_unwanted(token)
+                and _is_newer(token, self._replaced)
+            ):
                 self.newer = token
                 return True
         pause = self._shared.own_pause(session.load_failure())
@@ -191,14 +206,6 @@ class Turn:
         if pause is not None and (self._is_held(pause) or pause.failed_at > self._began):
             self.pause = pause
         return self.pause is not None
-
-    def _is_newer(self, token: AccessToken) -> bool:
-        if token.expires_in() <= 0 or self._is_unwanted(token):
-            return False
-        than = self._replaced
-        if than is None:
-            return True
-        return token.value != than.value and _asked_at(token) > _asked_at(than) - _NOISE_SECS
 
 
 def share(
@@ -215,6 +222,14 @@ def share(
     if store is None:
         return Unshared()
     return SharedToken(store, credentials, timeout=timeout, budget=budget)
+
+
+def _is_newer(token: AccessToken, than: AccessToken | None) -> bool:
+    if token.expires_in() <= 0:
+        return False
+    if than is None:
+        return True
+    return token.value != than.value and _asked_at(token) > _asked_at(than) - _NOISE_SECS
 
 
 def _asked_at(token: AccessToken) -> float:

@@ -181,9 +181,11 @@ def lifetime(expires_in: Any) -> float | None:
     if expires_in is None:
         return None
     if isinstance(expires_in, str):
-        if not 1 <= len(expires_in) <= 400 or set(expires_in) - set("0123456789"):
+        if expires_in.strip()[:1] == "-" or not any(each.isdecimal() for each in expires_in):
             raise ValueError
-        expires_in = int(expires_in)
+        if "_" in expires_in or "-" in expires_in or expires_in.strip()[:1] == ".":
+            raise ValueError
+        expires_in = float(expires_in)
     if expires_in is True or expires_in is False or not isinstance(expires_in, (int, float)):
         raise ValueError
     if expires_in <= 0:

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 from support.scripts import run
-from support.threads import until
+from support.threads import logins_told, until
 
 prometheus = pytest.importorskip("prometheus_client")
 
@@ -18,7 +18,14 @@ from permata_auth.integrations.prometheus import PermataMetrics
 
 @pytest.fixture
 def registry():
-    return prometheus.CollectorRegistry()
+    """A registry that is read once every login has told its events."""
+
+    class Registry(prometheus.CollectorRegistry):
+        def collect(self):
+            logins_told()
+            return super().collect()
+
+    return Registry()
 
 
 @pytest.fixture
@@ -33,6 +40,7 @@ def test_logins_failures_and_the_token_are_told(bank, make_handler, registry, me
     bank.fail_next(1, status=503)
     with pytest.raises(PermataAuthError):
         handler.get_token()
+    handler.clear_cache()  # the pause after the failure
     handler.get_token()
     handler.refresh()
     handler.invalidate()

@@ -130,7 +130,7 @@ class Soak:
         session.auth = PermataAuth(handler)
         url = f"{self.bank.url}/apiservice/InquiryServices/BalanceInfo/inq"
         while not self.over.wait(0.005):
-            cached = handler._cached
+            cached = handler._snapshot
             try:
                 handler.get_token()
                 self.counts["calls"] += 1
@@ -178,7 +178,7 @@ class Soak:
                 handler.get_token()
                 status = 0
             except PermataAuthError:
-                status = 0 if handler._cached.live is None else 4
+                status = 0 if handler._snapshot.live is None else 4
             finally:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -107,14 +107,20 @@ class Fleet(RuleBasedStateMachine):
         return self.stack.enter_context(LoginHandler(credentials(), client=client, store=store))
 
     def teardown(self) -> None:
+        for handler in self.handlers:
+            handler.scheduler.stop()
+        self.clock.advance(30.0)  # a refresh that waits for the lock comes to its end
         self.stack.close()
 
     def is_healthy(self) -> bool:
         """Whether each process has its store, and knows it."""
         return not any(
-            store.is_out or handler._shared._health.failing
+            store.is_out or handler._shared._guarded._breaker.get().failing
             for store, handler in zip(self.stores, self.handlers, strict=True)
         )
+
+    def is_paused(self, process: int) -> bool:
+        return self.handlers[process].info().next_login_at is not None
 
     def shared(self) -> AccessToken | None:
         return self.stores[0]._store.load(credentials().key)
@@ -128,12 +134,12 @@ class Fleet(RuleBasedStateMachine):
     @rule(process=processes)
     def get(self, process) -> None:
         handler, logins = self.handlers[process], len(self.bank.logins)
-        had_live = handler._cached.live is not None
+        had_live = handler._snapshot.live is not None
         shared = self.shared()
         try:
             value = handler.get_token()
         except TransportError:
-            assert self.bank.is_down
+            assert self.bank.is_down or self.is_paused(process)
             assert not had_live
             return
         self.check_served(value)
@@ -142,17 +148,19 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(process=processes)
     def refresh(self, process) -> None:
-        if not self.bank.is_down:
-            self.check_served(self.handlers[process].refresh().value)
+        if not self.bank.is_down and not self.is_paused(process):
+            with suppress(TransportError):  # another process has failed a moment ago
+                self.check_served(self.handlers[process].refresh().value)
 
     @rule(process=processes)
     def reject(self, process) -> None:
         """The bank refuses a process's token, and nobody may be given it from then on."""
-        cached = self.handlers[process]._cached.live
+        cached = self.handlers[process]._snapshot.live
         if cached is None:
             return
         self.rejected.add(cached.value)
         for handler in self.handlers:
+            handler.note_response(cached.value, 200)  # it is replaced at once, then
             handler.invalidate(cached)
         # A process that did not reach the store has left it there: its next user is refused once.
         for store in self.stores:
@@ -162,13 +170,15 @@ class Fleet(RuleBasedStateMachine):
     def advance(self, seconds) -> None:
         """Time passes, timers fire; all the processes that hold one token log in once for all."""
         before, was_healthy = len(self.bank.logins), self.is_healthy()
-        held = {handler._cached.token and handler._cached.token.value for handler in self.handlers}
+        held = {
+            handler._snapshot.token and handler._snapshot.token.value for handler in self.handlers
+        }
         self.clock.advance(seconds)
         if was_healthy and not self.bank.is_down and len(held) == 1:
             # Each token is replaced when its buffer begins, 270 to 300 s before its end.
             assert len(self.bank.logins) - before <= seconds / (_LIFE - 330.0) + 1
 
-    @rule(seconds=st.sampled_from([-86_400.0, -5.0, 5.0, 86_400.0]))
+    @rule(seconds=st.sampled_from([-86_400.0, -5.0, 5.0]))
     def step_the_wall_clock(self, seconds) -> None:
         self.clock.step_wall(seconds)
 
@@ -211,7 +221,7 @@ class Fleet(RuleBasedStateMachine):
     def expire_all_and_get(self) -> None:
         """Each process needs a token anew: one of them logs in."""
         for handler in self.handlers:
-            handler.invalidate()
+            handler.clear_cache()
         # Nobody may hold it who could take it back: who has just started, or logged in alone.
         stored = self.shared()
         if stored is not None:
@@ -226,7 +236,7 @@ class Fleet(RuleBasedStateMachine):
     @invariant()
     def nobody_takes_a_token_for_another_s_or_to_live_longer_than_it_does(self) -> None:
         for handler in self.handlers:
-            live = handler._cached.live
+            live = handler._snapshot.live
             if live is not None:
                 assert live.deadline < self.bank.issued[live.value].deadline + 0.01
 

@@ -79,3 +79,8 @@ def together(count: int, function: Callable[[], Any], timeout: float = 60.0) -> 
         else:
             call.seconds = getattr(call.error, "seconds", call.seconds)
     return calls
+
+
+def logins_told() -> None:
+    """Wait until every login has told its log records and events, after its callers woke."""
+    until(lambda: not [t for t in threading.enumerate() if "permata-auth-login-" in t.name])
