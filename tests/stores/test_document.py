@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.clients import credentials, token
+from support.clock import FakeClock
 
 from permata_auth import AccessToken, _clock
 from permata_auth.stores import _document
@@ -29,13 +30,13 @@ json_values = st.recursive(
     left=st.floats(1, 1e8),
 )
 def test_a_token_survives_the_round_trip(key, fields, age, left):
-    now = _clock.wall()
-    saved = AccessToken(
-        issued_at=_clock.to_datetime(now - age),
-        expires_at=_clock.to_datetime(now + left),
-        **fields,
-    )
-    assert _document.parse(key, _document.dump(key, saved)) == saved
+    with FakeClock() as clock:  # else a thread that is stopped between two clocks reads another date
+        saved = AccessToken(
+            issued_at=_clock.to_datetime(clock.wall() - age),
+            expires_at=_clock.to_datetime(clock.wall() + left),
+            **fields,
+        )
+        assert _document.parse(key, _document.dump(key, saved)) == saved
 
 
 @given(data=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
