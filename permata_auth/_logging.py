@@ -12,7 +12,7 @@ import functools
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ._signals import is_thrown_by_signal
@@ -103,9 +103,12 @@ class Notes:
     def tell(self) -> None:
         """Call every note, each by one thread only."""
         self._is_open = False
-        with suppress(IndexError):
-            while True:
-                self._waiting.pop(0)()
+        while self._waiting:
+            try:
+                note = self._waiting.pop(0)
+            except IndexError:  # another thread has taken the last one
+                return
+            note()
 
 
 @contextmanager
@@ -147,9 +150,12 @@ class Log:
 
     def _log(self, level: int, message: str, *args: object, **fields: object) -> None:
         found = extra(**fields)
+        # A handler may keep a record for long, or send it elsewhere. An error would take along the
+        # frames in which it was raised, and with them documents, tokens and callers.
+        plain = [str(arg) if isinstance(arg, BaseException) else arg for arg in args]
 
         def note() -> None:
             with contained():  # a filter or a handler of the application's may raise
-                self._logger.log(level, message, *args, extra=found)
+                self._logger.log(level, message, *plain, extra=found)
 
         tell(note)
