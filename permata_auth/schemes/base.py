@@ -297,4 +297,4 @@ def _redacted(text: str, secret: str) -> str:
     if len(secret) < 6:
         return text
     word = re.escape(secret)
-    return re.sub(word if len(secret) >= 12 else rf"(?<!\w){word}(?!\w)", "[redacted]", text)
+    return re.sub(word if len(secret) >= 8 else rf"(?<!\w){word}(?!\w)", "[redacted]", text)
