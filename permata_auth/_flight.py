@@ -11,7 +11,7 @@ from . import _clock
 from ._latch import Latch, Once
 from ._logging import held_back
 from ._process import PerProcess
-from ._threads import start_daemon
+from ._threads import is_own_thread, note_end, start_daemon
 from .exceptions import RequestTimeoutError, TransportError
 
 _T = TypeVar("_T")
@@ -173,6 +173,10 @@ class SingleFlight(Generic[_T]):
                 if is_decided or flight.decision.take():
                     # In this order: a caller that wakes and asks again must not join this flight.
                     self._current.get().pop(None, None)
+                    if is_own_thread():
+                        # Before a caller wakes, which may fork at once: the child would have the
+                        # locks that this thread holds while it tells, and nobody to release them.
+                        note_end()
                     flight.done.set()
                 try:
                     notes.tell()

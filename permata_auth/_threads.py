@@ -20,7 +20,8 @@ _POLL_SECS = 0.0005
 #: Whether this context belongs to a thread that this package has started.
 _is_own: ContextVar[bool] = ContextVar("permata_auth_is_own_thread", default=False)
 
-#: Kernel ids of the last threads whose function has returned; they may not have ended yet.
+#: Kernel ids of the last threads whose function has returned, or has no more to do than to tell
+#: records and events; they may not have ended yet.
 _ending: deque[int] = deque(maxlen=64)
 
 
@@ -58,7 +59,7 @@ def run_as_own(function: Callable[[], object], context: contextvars.Context) -> 
     try:
         context.run(function)
     finally:
-        _note_end()
+        note_end()
 
 
 def is_own_thread() -> bool:
@@ -66,22 +67,27 @@ def is_own_thread() -> bool:
     return _is_own.get()
 
 
-def _note_end() -> None:
+def note_end() -> None:
+    """Have a fork wait for the end of this thread, which has at most records and events to tell."""
     ident = threading.get_native_id()
     if ident != os.getpid():  # a greenlet runs on the main thread, which does not end here
         _ending.append(ident)
 
 
 def _wait_for_ends() -> None:
-    """Wait before a fork for threads of ours that have returned but still exist in the kernel.
+    """Wait before a fork for threads of ours that have noted their end but still exist.
 
-    A thread that used OpenSSL takes a lock of OpenSSL's as it ends, after ``Thread.join()`` has
-    returned. Without this wait, a child that is forked in that moment inherits the lock as taken,
-    and hangs at its next HMAC or at its exit. A thread whose function still runs is not waited for.
+    A login's thread takes locks of event hooks and log handlers while it tells, after its callers
+    have woken; a thread that used OpenSSL takes a lock of OpenSSL's as it ends, after
+    ``Thread.join()`` has returned. Without this wait, a child that is forked in that moment
+    inherits the lock as taken, and hangs at its next event, at its next HMAC or at its exit.
+    No other thread is waited for.
     """
     until = time.monotonic() + _MAX_FORK_WAIT_SECS
     # A copy: another thread that forks now waits for the same ends, and removes them too.
     for ident in _ending.copy():
+        if ident == threading.get_native_id():  # an event hook forks
+            continue
         task = _TASKS / str(ident)
         while task.exists() and time.monotonic() < until:
             time.sleep(_POLL_SECS)

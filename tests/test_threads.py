@@ -248,7 +248,7 @@ def test_a_fork_does_not_wait_for_a_thread_that_runs(monkeypatch):
 def test_a_function_that_ends_on_the_main_thread_is_not_waited_for(monkeypatch):
     """As that of a greenlet does, whose thread goes on."""
     monkeypatch.setattr(_threads, "_ending", deque(maxlen=64))
-    _threads._note_end()
+    _threads.note_end()
     assert not _threads._ending
 
 
@@ -276,3 +276,64 @@ def test_no_child_that_is_forked_right_after_a_login_hangs():
         timeout=250,
     )
     assert (ended.status, ended.out) == (0, "children: 300, hung: 0, failed: 0\n"), ended.err
+
+
+@has_tasks
+def test_a_fork_right_after_a_login_copies_no_lock_that_an_event_hook_holds(bank):
+    code = """
+        import os, threading
+        from permata_auth import LoginHandler, PermataCredentials, _threads
+
+        _threads._MAX_FORK_WAIT_SECS = 20.0
+        lock, entered, forking = threading.Lock(), threading.Event(), threading.Event()
+
+        def hook(event):
+            with lock:  # as prometheus_client does
+                entered.set()
+                forking.wait(20)
+
+        os.register_at_fork(before=forking.set)  # runs before the hooks registered earlier
+        handler = LoginHandler(PermataCredentials.from_env(), on_event=hook)
+        handler.get_token()
+        entered.wait(20)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if lock.acquire(timeout=0) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        handler.shutdown()
+        """
+    ended = run(code, env=bank.environment())
+    assert (ended.status, ended.err) == (0, "")
+
+
+@has_tasks
+def test_an_event_hook_that_forks_does_not_wait_for_its_own_thread(bank):
+    code = """
+        import os, time
+        from permata_auth import LoginHandler, PermataCredentials, _threads
+        from permata_auth.events import TokenSwapped
+
+        polls = []
+        _threads.time = type("Time", (), {
+            "monotonic": lambda: 0.01 * len(polls),
+            "sleep": lambda seconds: polls.append(seconds),
+        })
+        pids = []
+
+        def hook(event):
+            if isinstance(event, TokenSwapped):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                pids.append(pid)
+
+        handler = LoginHandler(
+            PermataCredentials.from_env(), on_event=hook, background=False
+        )
+        handler.get_token()
+        handler.shutdown(20)
+        assert os.waitpid(pids[0], 0)[1] == 0
+        assert not polls
+        """
+    ended = run(code, env=bank.environment())
+    assert (ended.status, ended.err) == (0, "")

@@ -849,7 +849,8 @@ def test_a_database_is_shared_and_keeps_no_connection(configure, bank, database)
         get_handler().get_token()
 
     assert bank.logins == 1
-    assert len({thread for thread, _ in database}) > 2
+    # Not by distinct threads: the number of one that has ended is given to the next.
+    assert len([thread for thread, _ in database if thread != threading.get_ident()]) > 1
 
 
 @pytest.mark.usefixtures("database")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.threads import until
 
 from permata_auth.sandbox import Sandbox
 
@@ -16,7 +17,4 @@ def bank():
 @pytest.fixture(autouse=True)
 def _leaves_no_thread():
     yield
-    left = [t for t in threading.enumerate() if t.name.startswith("permata-sandbox")]
-    for thread in left:
-        thread.join(5)
-    assert not [thread for thread in left if thread.is_alive()]
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("permata-sandbox")])

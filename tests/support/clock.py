@@ -149,7 +149,9 @@ class FakeClock:
         while busy := self._busy():
             if time.monotonic() > deadline:
                 raise AssertionError(f"threads do not come to rest:\n{_stacks(busy)}")
-            busy[0].join(0.001)
+            # No join(): it raises for a thread that another one is just starting.
+            with self._changed:
+                self._changed.wait(0.001)
 
     def _next_until(self, target: float) -> _Sleeper | None:
         due = [s for s in list(self._sleepers) if s.deadline <= target]
