@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import enum
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import attrs
 
 from . import _clock
 from ._latch import Latch, Once
@@ -18,44 +21,86 @@ _T = TypeVar("_T")
 
 #: A caller waits this long for the thread that ought to run a flight before it starts another.
 _TAKEOVER_SECS = 0.05
+#: From the moment at which a flight's outcome counts to that at which its callers wake.
+_MAX_LANDING_SECS = 1.0
 _MAX_ABANDONED = 2
+
+
+class _First(Generic[_T]):
+    """A value that can be set once. Safe wherever :class:`Latch` is."""
+
+    def __init__(self) -> None:
+        self._values: dict[None, _T] = {}
+
+    @property
+    def value(self) -> _T | None:
+        return self._values.get(None)
+
+    def set(self, value: _T) -> _T:
+        """Set it, unless it is set; return the value that stays.
+
+        A thread that was interrupted just here may call it again, and learns the same.
+        """
+        return self._values.setdefault(None, value)  # one atomic operation
+
+
+class _Decision(enum.Enum):
+    """Whether the outcome of a flight counts; the first thread to say so decides it."""
+
+    LANDED = enum.auto()
+    ABANDONED = enum.auto()
+
+
+@attrs.frozen(eq=False)
+class _Runner:
+    thread: int = attrs.Factory(threading.get_ident)
 
 
 class Flight(Generic[_T]):
     """One call, from its first caller to its outcome.
 
     Args:
-        work: See :meth:`SingleFlight.call`.
         budget: The seconds that the call may take.
     """
 
-    def __init__(self, work: Callable[[Flight[_T]], Callable[[], _T]], budget: float) -> None:
-        self.work = work
+    def __init__(self, budget: float) -> None:
         #: When it has overrun its budget.
         self.until = _clock.now() + budget
+        #: When the thread that was started for it ought to have begun.
+        self.start_by = _clock.now() + _TAKEOVER_SECS
+        #: Set when it is over: from then on callers start the next one.
         self.done = Latch()
-        self.is_abandoned = False
         #: Set when its thread is done with it, log records and events included.
         self.ended = Latch()
-        self.runner: int | None = None
         self.outcome: _T | BaseException = TransportError(
             "the login was interrupted; the caller may try again"
         )
-        #: Taken by the thread that runs it.
-        self.claim = Once()
-        #: Taken by the thread that decides its outcome: the runner, or a caller that abandons it.
-        self.decision = Once()
+        self.runner: _First[_Runner] = _First()
+        self.decision: _First[_Decision] = _First()
+        self.next: _First[Flight[_T]] = _First()
+        #: Taken by the thread that reports that it was abandoned.
+        self.report = Once()
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.decision.value is _Decision.ABANDONED
 
     def restart_budget(self, budget: float) -> None:
         """Count the budget from now: time in a queue is not the login's."""
         self.until = _clock.now() + budget
 
 
+#: A function that does what takes time, and returns one that makes its result count.
+Work = Callable[[Flight[_T]], Callable[[], _T]]
+
+
 class SingleFlight(Generic[_T]):
     """At most one call at a time in each process, on a thread of its own.
 
     A thread of its own, so that no caller's timeout, signal or end disturbs the other callers.
-    Takes no lock: callers may come from signal handlers, and from the call itself.
+    Takes no lock: callers may come from signal handlers, and from the call itself. An exception
+    such as KeyboardInterrupt, at whatever point it hits a caller, costs the other callers one
+    budget at most.
 
     Args:
         name: For the names of threads.
@@ -68,16 +113,14 @@ class SingleFlight(Generic[_T]):
         self.budget = budget
         self._name = name
         self._on_abandon = on_abandon
-        # A dictionary for its atomic setdefault(); its one key is None.
-        self._current: PerProcess[dict[None, Flight[_T]]] = PerProcess(dict)
-        self._abandoned: PerProcess[list[Flight[_T]]] = PerProcess(list)
-        self._last: PerProcess[list[Flight[_T]]] = PerProcess(list)
+        # A list of one: the last flight, or an earlier one from which the last can be reached.
+        self._last: PerProcess[list[Flight[_T]]] = PerProcess(lambda: [_over()])
+        self._abandoned: PerProcess[set[Flight[_T]]] = PerProcess(set)
 
     @property
     def waiting(self) -> int:
         """The number of callers that wait."""
-        flight = self._current.get().get(None)
-        return flight.done.waiting if flight else 0
+        return sum(flight.done.waiting for flight in self._last.get())
 
     def wait_told(self, timeout: float | None) -> None:
         """Wait until the last call has told its log records and events, unless called by them.
@@ -86,12 +129,10 @@ class SingleFlight(Generic[_T]):
             timeout: The seconds to wait at most; None: without end.
         """
         for flight in self._last.get():
-            if flight.done.is_set() and flight.runner != threading.get_ident():
+            if flight.done.is_set() and not _runs_here(flight):
                 flight.ended.wait(timeout)
 
-    def call(
-        self, work: Callable[[Flight[_T]], Callable[[], _T]], timeout: float | None = None
-    ) -> _T:
+    def call(self, work: Work[_T], timeout: float | None = None) -> _T:
         """Run ``work``, or join the call that runs already; return or raise its outcome.
 
         Raises a copy of the error for each caller, RequestTimeoutError when ``timeout`` or the
@@ -105,100 +146,116 @@ class SingleFlight(Generic[_T]):
         deadline = _clock.now() + min(self.budget if timeout is None else timeout, self.budget)
         while True:
             flight = self._join(work)
-            self._wait(flight, deadline)
+            self._wait(flight, work, deadline)
+            if not flight.done.is_set() and _clock.now() >= flight.until:
+                self._abandon(flight)
             if flight.done.is_set() and not flight.is_abandoned:
                 if isinstance(flight.outcome, BaseException):
                     raise copied(flight.outcome)
                 return flight.outcome
-            if _clock.now() >= flight.until:
-                self._abandon(flight)
             if _clock.now() >= deadline:
                 raise RequestTimeoutError(
                     "no token in the time allowed; the login goes on: wait, or allow more time"
                 )
 
-    def _join(self, work: Callable[[Flight[_T]], Callable[[], _T]]) -> Flight[_T]:
-        current = self._current.get()
-        flight = current.get(None)
-        if flight is None:
+    def _join(self, work: Work[_T]) -> Flight[_T]:
+        last = self._last.get()
+        flight = last[0]
+        if flight.done.is_set():
             self._check_abandoned()
-            fresh = Flight(work, self.budget)
-            flight = current.setdefault(None, fresh)
+            fresh: Flight[_T] = Flight(self.budget)
+            while flight.done.is_set():
+                flight = flight.next.set(fresh)
+            # Another thread may be further on, and this line take it back: see the loop above.
+            last[0] = flight
             if flight is fresh:
-                self._last.get()[:] = [flight]
-                self._start(flight)
-        if flight.runner == threading.get_ident() and not flight.done.is_set():
+                self._start(flight, work)
+        if _runs_here(flight) and not flight.done.is_set() and _clock.now() < flight.until:
             raise TransportError("no token yet: this is called by the login itself")
         return flight
 
     def _check_abandoned(self) -> None:
-        alive = [flight for flight in self._abandoned.get() if not flight.ended.is_set()]
-        self._abandoned.get()[:] = alive
-        if len(alive) >= _MAX_ABANDONED:
+        abandoned = self._abandoned.get()
+        abandoned.difference_update([each for each in list(abandoned) if each.ended.is_set()])
+        if len(abandoned) >= _MAX_ABANDONED:
             raise RequestTimeoutError(
-                f"{len(alive)} logins are stuck past their budget of {self.budget:.0f} seconds, "
-                "so no other one is started; check the session, the proxy and the resolver"
+                f"{len(abandoned)} logins are stuck past their budget of {self.budget:.0f} "
+                "seconds, so no other one is started; check the session, the proxy and the resolver"
             )
 
-    def _wait(self, flight: Flight[_T], deadline: float) -> None:
-        if not flight.claim.is_taken:
-            # Its first caller may have been interrupted before it could start a thread, for good,
-            # or by the signal handler that is here now. Of two threads the second ends at once.
-            flight.done.wait(min(_TAKEOVER_SECS, deadline - _clock.now()))
-            if not flight.claim.is_taken:
-                self._start(flight)
-        # A loop, since the runner may restart the budget.
-        while (left := min(deadline, flight.until) - _clock.now()) > 0:
-            if flight.done.wait(left):
+    def _wait(self, flight: Flight[_T], work: Work[_T], deadline: float) -> None:
+        """Wait until the flight is over, or there is no time left."""
+        # In a loop, since the runner may restart the budget.
+        while not flight.done.is_set():
+            left = min(deadline, flight.until) - _clock.now()
+            pause = flight.start_by - _clock.now()
+            if left <= 0:
                 return
+            if flight.runner.value is not None:
+                flight.done.wait(left)
+            elif pause > 0:
+                flight.done.wait(min(pause, left))
+            else:
+                # Its first caller may have been interrupted before it could start a thread, for
+                # good, or by the signal handler that is here now. Of two threads one ends at once.
+                self._start(flight, work)
 
-    def _start(self, flight: Flight[_T]) -> None:
+    def _start(self, flight: Flight[_T], work: Work[_T]) -> None:
+        flight.start_by = _clock.now() + _TAKEOVER_SECS
         try:
-            start_daemon(lambda: self._run(flight), f"login-{self._name}")
+            start_daemon(lambda: self._run(flight, work), f"login-{self._name}")
         except RuntimeError:  # no thread can be started: run it on the caller's
-            self._run(flight)
+            self._run(flight, work)
 
-    def _run(self, flight: Flight[_T]) -> None:
-        if not flight.claim.take():
-            return
-        flight.runner = threading.get_ident()
+    def _run(self, flight: Flight[_T], work: Work[_T]) -> None:
+        """Run ``work`` for the flight, unless another thread does."""
+        runner = _Runner()
         with held_back() as notes:
-            is_decided = False
             try:
-                land = _attempt(flight.work, flight)
-                is_decided = flight.decision.take()
-                if is_decided:
-                    flight.outcome = _outcome(land)
-            finally:  # also where an exception such as KeyboardInterrupt ends a caller's own thread
-                if is_decided or flight.decision.take():
-                    # In this order: a caller that wakes and asks again must not join this flight.
-                    self._current.get().pop(None, None)
-                    if is_own_thread():
-                        # Before a caller wakes, which may fork at once: the child would have the
-                        # locks that this thread holds while it tells, and nobody to release them.
-                        note_end()
-                    flight.done.set()
+                if flight.runner.set(runner) is runner:
+                    land = _attempt(work, flight)
+                    if flight.decision.set(_Decision.LANDED) is _Decision.LANDED:
+                        flight.outcome = _outcome(land)
+            finally:  # also where an exception such as KeyboardInterrupt ends a caller's thread
                 try:
-                    notes.tell()
+                    if flight.runner.value is runner:
+                        if is_own_thread():
+                            # Before a caller wakes, which may fork at once: the child would have
+                            # the locks that this thread holds while it tells, and nobody to
+                            # release them.
+                            note_end()
+                        flight.done.set()
+                        notes.tell()
                 finally:
-                    flight.ended.set()
+                    if flight.runner.value is runner:
+                        flight.done.set()  # an interrupt may have come before the line above
+                        flight.ended.set()
 
     def _abandon(self, flight: Flight[_T]) -> None:
-        if (
-            not flight.decision.take()
-        ):  # by another caller, or the runner is about to wake everybody
-            flight.done.wait(_TAKEOVER_SECS)
-            return
-        flight.is_abandoned = True
-        self._abandoned.get().append(flight)
-        self._current.get().pop(None, None)
-        flight.done.set()
-        self._on_abandon()
+        # Each step may be repeated: another caller may have been interrupted amid them.
+        if flight.decision.set(_Decision.ABANDONED) is _Decision.ABANDONED:
+            self._abandoned.get().add(flight)
+            flight.done.set()
+            if flight.report.take():
+                self._on_abandon()
+        elif not flight.done.wait(_MAX_LANDING_SECS):
+            flight.done.set()  # its runner, a caller, was interrupted before it could
 
 
-def _attempt(
-    work: Callable[[Flight[_T]], Callable[[], _T]], flight: Flight[_T]
-) -> Callable[[], _T]:
+def _over() -> Flight[Any]:
+    """Return a flight that is over, for the first caller to start the next one."""
+    flight: Flight[Any] = Flight(0.0)
+    flight.done.set()
+    flight.ended.set()
+    return flight
+
+
+def _runs_here(flight: Flight[Any]) -> bool:
+    runner = flight.runner.value
+    return runner is not None and runner.thread == threading.get_ident()
+
+
+def _attempt(work: Work[_T], flight: Flight[_T]) -> Callable[[], _T]:
     try:
         return work(flight)
     except Exception as error:

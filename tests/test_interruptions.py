@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import signal
-import sys
 import threading
 import time
 import weakref
@@ -13,6 +11,7 @@ import weakref
 import pytest
 from support.clients import ScriptedClient, credentials
 from support.clock import product_threads
+from support.interruptions import interrupted_at, on_a_thread_of_its_own
 from support.threads import Call, until
 
 from permata_auth import LoginHandler, PermataAuthError, RetryPolicy, TransportError
@@ -23,47 +22,6 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no int
 # itself would be stuck.
 PROMPT = 30.0
 STUCK = 300.0
-
-
-def interrupted_at(step, body, act):
-    """Run ``body``; at its ``step``-th line, on this thread, call ``act``; tell if it came there.
-
-    A signal handler and a destructor run between any two lines of the thread that they interrupt;
-    this finds all of these points, where a real signal would hit one of them now and then.
-    """
-    steps = itertools.count()
-    has_acted = []
-
-    def trace(frame, event, argument):
-        # Not in threading itself: an exception between its own lines would keep its locks locked.
-        if has_acted or "permata_auth" not in frame.f_code.co_filename:
-            return None
-        if event == "line" and next(steps) == step:
-            has_acted.append(True)
-            act()
-        return trace
-
-    previous = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        body()
-    finally:
-        sys.settrace(previous)
-    return bool(has_acted)
-
-
-def on_a_thread_of_its_own(test):
-    """Run a test on a thread that ends with it.
-
-    An exception out of a trace function may leave CPython with another one that it believes is
-    being handled, which would be the context of every error of that thread from then on.
-    """
-
-    @functools.wraps(test)
-    def run(*args, **kwargs):
-        Call(test, *args, **kwargs).value(100)
-
-    return run
 
 
 @pytest.fixture
