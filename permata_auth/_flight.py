@@ -163,8 +163,11 @@ class SingleFlight(Generic[_T]):
         flight = last[0]
         if flight.done.is_set():
             self._check_abandoned()
-            fresh: Flight[_T] = Flight(self.budget)
+            fresh = flight
             while flight.done.is_set():
+                # A new one each time: a signal handler here may run the one before to its end, and
+                # a flight that came after itself would be looked at for ever.
+                fresh = Flight(self.budget)
                 flight = flight.next.set(fresh)
             # Another thread may be further on, and this line take it back: see the loop above.
             last[0] = flight
