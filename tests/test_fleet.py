@@ -45,8 +45,10 @@ def make_hosts():
     """Start hosts that are stopped at the end: ``make_hosts(3, bank, url, processes=8)``."""
     hosts: list[Host] = []
 
-    def make(count: int, bank: Sandbox, url: str, **arguments) -> list[Host]:
-        made = [Host(bank.environment(), url, **arguments) for _ in range(count)]
+    def make(
+        count: int, bank: Sandbox, url: str, *, environment: dict[str, str] | None = None, **rest
+    ) -> list[Host]:
+        made = [Host(environment or bank.environment(), url, **rest) for _ in range(count)]
         hosts.extend(made)
         return made
 
@@ -103,9 +105,7 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     assert len(tokens(answers)) == 1
     assert bank.login_attempts == 1
     answers = ask_all(hosts, "call", seconds=10 * _LIFE, interval=0.2)
-    # Where a new login kills the token before it, a process that a busy machine stops between
-    # taking a token and using it may lose it twice in one call, which has one more try.
-    assert len(errors(answers)) <= (3 if is_single else 0), errors(answers)
+    assert not errors(answers)
     # Ten lifetimes on, with a login each time that the buffer is reached, and never two.
     assert logs_in_once_a_lifetime(bank), gaps(bank)
     assert bank.login_attempts == bank.logins >= 10
@@ -139,9 +139,53 @@ def test_a_killed_holder_of_the_lock_does_not_stop_the_others(
         hosts[0].kill(hosts[0].pids[0])
         (answer,) = hosts[1].answers()
     assert not answer["errors"]
-    # A lock that nobody lets go of is waited for in three quarters of the login's 20 s.
-    assert answer["seconds"] < 15.0
+    # It had the lock, which is to be had ten seconds after its holder's end: without it, it would
+    # have waited for nine tenths of the login's 20 s, and said so.
+    assert "Token store" not in hosts[1].log
     assert bank.login_attempts == 2
+
+
+@pytest.fixture(params=["file", "redis"])
+def store_url(request, tmp_path):
+    """The URL of a store of each kind; the Redis server is started only if it is asked for."""
+    if request.param == "file":
+        return tmp_path.as_uri()
+    return request.getfixturevalue("one_server").url
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"status": 429, "retry_after": 60}, {"status": 503, "retry_after": 60}],
+    ids=["limited", "unavailable"],
+)
+def test_a_failed_login_is_the_only_one_of_all_processes(make_bank, make_hosts, store_url, fault):
+    bank = make_bank()
+    bank.fail_for(60.0, on="token", **fault)
+    hosts = make_hosts(2, bank, store_url, processes=4, threads=4)
+    for _ in range(2):  # at the same time, and again while the pause holds
+        answers = ask_all(hosts, "get")
+        assert not tokens(answers)
+        assert {error.split(":")[0] for error in errors(answers)} == {
+            "TokenEndpointUnavailableError"
+        }
+        assert len(errors(answers)) == 2 * 4 * 4
+    assert bank.login_attempts == 1
+
+
+def test_a_worker_with_the_right_secret_is_not_held_by_one_that_was_refused(
+    make_bank, make_hosts, store_url
+):
+    bank = make_bank()
+    wrong = {**bank.environment(), "PERMATA_CLIENT_SECRET": "example-mistyped-secret"}
+    (refused,) = make_hosts(1, bank, store_url, processes=4, environment=wrong)
+    (right,) = make_hosts(1, bank, store_url, processes=2)
+    answers = refused.ask("get")
+    assert len(errors(answers)) == 4
+    assert bank.login_attempts == 1
+    answers = right.ask("get")
+    assert not errors(answers)
+    assert len(tokens(answers)) == 1
+    assert bank.logins == 1
 
 
 def test_a_login_slower_than_the_lock_lives_is_still_the_only_one(

@@ -56,7 +56,11 @@ class CircuitBreaker:
 
     def check(self) -> None:
         """Raise StoreOutError where the store must be left alone."""
-        self._abandoned = [worker for worker in self._abandoned if not worker.ended.is_set()]
+        for worker in self._abandoned.copy():
+            if worker.ended.is_set():
+                # Each step is atomic: another thread may add one here, or remove this one.
+                with suppress(ValueError):
+                    self._abandoned.remove(worker)
         is_open = self.failing is not None and _clock.now() < self._next_try
         if is_open or len(self._abandoned) >= _MAX_ABANDONED:
             raise StoreOutError
@@ -122,7 +126,7 @@ class StoreSession:
         self._store: Any = guarded.store
         self._key = guarded.key
         self._breaker = breaker
-        self._seconds_left = guarded.timeout * (_TRY_SHARE if breaker.failing else 1.0)
+        self._seconds_left = guarded.timeout
         self._worker: _Worker | None = None
         self._has_taken_lock = False
 
@@ -162,12 +166,13 @@ class StoreSession:
         """Take the store's lock; return False where ``look`` made it needless.
 
         Args:
-            wait: The seconds to wait at most. Where the lock was not to be had the last time, a
-                tenth of an operation's time instead.
+            wait: The seconds to wait at most. Where the lock was not to be had the last time, or
+                no token could be saved under it, a tenth of an operation's time instead.
             look: Called now and then while the lock is not free, with a session for its operations.
         """
-        self._breaker.check()
-        wait = self._seconds_left if self._breaker.failing == "lock" else wait
+        if self._breaker.failing in ("lock", "save"):
+            # A save that hangs keeps the lock, perhaps this process's own from before.
+            wait = self._allowed()
         task = self._submit("lock", lambda stack: stack.enter_context(self._store.lock(self._key)))
         if not task.done.wait(min(_MIN_LOOK_SECS, wait)) and self._found(task, wait, look):
             return False
@@ -213,18 +218,23 @@ class StoreSession:
 
     def _attempt(self, name: str, operation: Callable[[], _T]) -> _T:
         """Return what ``operation`` returns, in time, or raise StoreOutError."""
-        self._breaker.check()
-        began = _clock.now()
+        began, allowed = _clock.now(), self._allowed()
         task = self._submit(name, lambda stack: operation())
-        if not task.done.wait(self._seconds_left):
-            reason = f"no response within {self._seconds_left:.1f} seconds"
+        if not task.done.wait(allowed):
+            reason = f"no response within {allowed:.1f} seconds"
             self._breaker.fail(name, TokenStoreError(reason))
-        self._seconds_left = max(self._seconds_left - (_clock.now() - began), 0.0)
+        self._seconds_left = max(allowed - (_clock.now() - began), 0.0)
         if task.error is not None:
             self._breaker.fail(name, task.error)
         self._breaker.succeed(name)
         result: _T = task.result
         return result
+
+    def _allowed(self) -> float:
+        """Return the seconds that the next operation may take; the outage may have begun here."""
+        if self._breaker.failing:
+            self._seconds_left = min(self._seconds_left, self._guarded.timeout * _TRY_SHARE)
+        return self._seconds_left
 
     def _wait_for_release(self, worker: _Worker) -> None:
         if not worker.ended.wait(max(self._seconds_left, _MAX_LOOK_SECS)):
@@ -235,6 +245,12 @@ class StoreSession:
 
     def _submit(self, name: str, operation: Callable[[ExitStack], Any]) -> _Task:
         worker = self._worker
+        if worker is not None and worker.is_busy:
+            # With an operation, or a wait for the lock, that was given up. Behind it the token
+            # of the login after it would not be stored.
+            self._breaker.abandon(worker)
+            worker = self._worker = None
+        self._breaker.check()
         if worker is None or worker.ended.is_set():  # after the longest time that a lock is held
             self._has_taken_lock = False
             try:
@@ -272,7 +288,6 @@ class _Worker:
         self.ended = Latch()
         self.error: BaseException | None = None
         self._max_idle = max_idle
-        self._is_closed = False
         self._first = self._last = _Task(lambda stack: None)
         self._last.done.set()
         start_daemon(self._run, "store")
@@ -290,7 +305,6 @@ class _Worker:
 
     def close(self) -> None:
         """Release the lock once the task that runs returns, and end."""
-        self._is_closed = True
         self._last.is_followed.set()
 
     def _run(self) -> None:
@@ -301,8 +315,6 @@ class _Worker:
                 while task.is_followed.wait(self._max_idle) and task.following is not None:
                     task = task.following
                     task.run(stack)
-                    if self._is_closed:
-                        break
         except BaseException as error:
             self.error = error.with_traceback(None)
         finally:

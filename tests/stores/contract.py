@@ -247,6 +247,7 @@ class StoreContract:
             status_code=401,
             error="invalid_client",
             error_description="wrong secret",
+            rejected="0123abcd",
             count=3,
             expires_in=40,
         )
@@ -283,6 +284,18 @@ class StoreContract:
         store.save(KEY, saved)
         store.save_failure(KEY, None)
         assert other.load(KEY).value == saved.value
+
+    @pytest.mark.usefixtures("_shares_failures")
+    def test_rejected_tokens_are_kept_beside_failed_logins(self, store, other):
+        """A handler keeps them under a key of their own, made of its own by a suffix."""
+        store.save_failure(KEY, failure(count=1))
+        store.save_failure(KEY + ":rejected", failure(count=2))
+        assert other.load_failure(KEY).count == 1
+        assert other.load_failure(KEY + ":rejected").count == 2
+        other.save_failure(KEY + ":rejected", None)
+        assert store.load_failure(KEY).count == 1
+        assert store.load_failure(KEY + ":rejected") is None
+        assert store.load(KEY) is store.load(KEY + ":rejected") is None
 
     @pytest.mark.usefixtures("_shares_failures")
     def test_a_failure_can_be_saved_under_the_lock(self, store, other):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import suppress
 
 import pytest
@@ -30,7 +31,8 @@ json_values = st.recursive(
     left=st.floats(1, 1e8),
 )
 def test_a_token_survives_the_round_trip(key, fields, age, left):
-    with FakeClock() as clock:  # else a thread that is stopped between two clocks reads another date
+    # With real clocks, a thread that is stopped between reading the two gets another date.
+    with FakeClock() as clock:
         saved = AccessToken(
             issued_at=_clock.to_datetime(clock.wall() - age),
             expires_at=_clock.to_datetime(clock.wall() + left),
@@ -158,3 +160,17 @@ def test_a_forged_deadline_does_not_prolong_a_pause(clock):
     forged = json.loads(_document.dump_failure("key", FAILURE)) | {"deadline": 1e12}
     data = json.dumps(forged).encode()
     assert _document.parse_failure("key", data).expires_in == 100
+
+
+def test_a_record_of_a_spoilt_document_holds_none_of_it(tmp_path, caplog):
+    """Its error does: the parser's own error, and the frames in which it was raised."""
+    stores = pytest.importorskip("permata_auth.stores.file", exc_type=ImportError)
+    store = stores.FileTokenStore(tmp_path)
+    store.save("key", token())
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.load("key") is None
+    (record,) = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert record.name == stores.__name__
+    assert record.getMessage().startswith("Stored token passed over: ")
+    assert all(isinstance(arg, str) for arg in record.args)

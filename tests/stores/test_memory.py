@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 
 import pytest
@@ -86,6 +88,55 @@ def test_one_thread_at_a_time_has_the_lock():
     assert max(most) == 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no timer signals")
+def test_a_wait_for_the_lock_that_a_signal_handler_ends_leaves_the_lock_to_the_others():
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    store, held, may_leave = MemoryTokenStore(), threading.Event(), threading.Event()
+
+    def hold():
+        with store.lock(KEY):
+            held.set()
+            assert may_leave.wait(20)
+
+    def enter():
+        with store.lock(KEY):
+            return True
+
+    holder = Call(hold)
+    assert held.wait(20)
+
+    def enter_for_a_moment():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        enter()
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            enter_for_a_moment()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    follower = Call(enter)
+    assert not follower.is_done, "the lock is held as before"
+    may_leave.set()
+    holder.value()
+    assert follower.value()
+    assert enter()
+
+
+def test_a_lock_leaves_nothing_behind():
+    store = MemoryTokenStore()
+    for number in range(20):
+        with store.lock(f"{KEY}-{number}"):
+            pass
+    assert not store._holders.get()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_a_forked_child_has_the_token_and_a_lock_that_nobody_holds():
     ended = run(
         """

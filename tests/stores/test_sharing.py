@@ -9,9 +9,17 @@ from contextlib import contextmanager
 import pytest
 from support.clients import ScriptedClient, credentials, token
 from support.scripts import run
+from support.stores import FailureSharingStore, ScriptedStore
 from support.threads import Call, until
 
-from permata_auth import ConfigurationError, MemoryTokenStore, RetryPolicy, TokenStoreError
+from permata_auth import (
+    ConfigurationError,
+    MemoryTokenStore,
+    RequestTimeoutError,
+    RetryPolicy,
+    TokenStoreError,
+)
+from permata_auth._latch import Latch
 from permata_auth.stores import guarded
 
 OPERATIONS = ("load", "save", "discard", "lock")
@@ -19,54 +27,9 @@ KEY = credentials().key
 LOGIN = "permata-auth-login"
 
 
-class Store:
-    """Tokens in memory, behind operations that can be told to fail or to hang.
-
-    ``failing`` maps operations to errors; ``hanging`` names those that wait for ``release()``.
-    ``calls`` lists the operations begun.
-    """
-
-    def __init__(self, tokens: MemoryTokenStore | None = None) -> None:
-        self.tokens = tokens or MemoryTokenStore()
-        self.failing: dict[str, BaseException] = {}
-        self.hanging: set[str] = set()
-        self.calls: list[str] = []
-        self._released = threading.Event()
-
-    def load(self, key):
-        self._come("load")
-        return self.tokens.load(key)
-
-    def save(self, key, token):
-        self._come("save")
-        self.tokens.save(key, token)
-
-    def discard(self, key, token):
-        self._come("discard")
-        self.tokens.discard(key, token)
-
-    @contextmanager
-    def lock(self, key):
-        self._come("lock")
-        with self.tokens.lock(key):
-            yield
-
-    def _come(self, operation: str) -> None:
-        self.calls.append(operation)
-        if operation in self.hanging:
-            assert self._released.wait(60)
-        if operation in self.failing:
-            raise self.failing[operation]
-
-    def heal(self) -> None:
-        self.failing = {}
-        self.hanging = set()
-        self._released.set()
-
-
 @pytest.fixture
 def store():
-    store = Store()
+    store = ScriptedStore()
     yield store
     store.heal()
 
@@ -124,7 +87,8 @@ def test_an_operation_that_fails_stops_nobody_and_is_reported_once(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_that_hangs_costs_its_time_once(make, store, caplog, operation):
+def test_an_operation_that_hangs_costs_its_time_once(make, store, client, caplog, operation):
+    client.retry = RetryPolicy(timeout=2.0)  # of which nine tenths may pass in wait of the lock
     handler = make(store)
     handler.get_token()
     store.hanging.add(operation)
@@ -252,12 +216,16 @@ def test_a_token_that_another_one_stored_is_taken_without_a_login(make, store, c
 
 
 def test_an_expired_token_in_the_store_is_not_taken(make, client):
-    class Hoard(Store):
+    class Hoard(ScriptedStore):
         def load(self, key):
             return old
 
-    old = token(lifetime=-1.0)
-    assert make(Hoard()).get_token() != old.value
+    old, events = token(lifetime=-1.0), []
+    handler = make(Hoard(), on_event=events.append)
+    assert handler.get_token() == client.issued[0].value
+    until(lambda: not store_threads())
+    handler.shutdown()  # which waits for the events
+    assert [type(event).__name__ for event in events].count("TokenSwapped") == 1
 
 
 def test_a_rejected_token_is_replaced_by_a_newer_one_in_the_store(make, store, client):
@@ -281,7 +249,7 @@ def test_a_rejected_token_is_not_replaced_by_an_older_one(make, store, client):
 
 
 def test_a_rejected_token_is_not_taken_again_from_a_store_that_kept_it(make, client):
-    class Stubborn(Store):
+    class Stubborn(ScriptedStore):
         def discard(self, key, token):
             pass
 
@@ -289,6 +257,17 @@ def test_a_rejected_token_is_not_taken_again_from_a_store_that_kept_it(make, cli
     use(handler)
     use(handler)
     assert handler.get_token() == client.issued[1].value
+
+
+def test_a_token_that_was_rejected_is_not_taken_again_as_a_newer_one(make, store, client):
+    """As from a bank that hands out one token until it dies, to another process this time."""
+    handler = make(store)
+    for _ in range(2):
+        used = handler.get_access_token()
+        handler.note_response(used.value, 200)  # it is replaced at once, then
+        handler.invalidate(used)
+    store.tokens.save(KEY, token(value=client.issued[0].value))
+    assert handler.get_token() == client.issued[2].value
 
 
 def test_a_forced_refresh_looks_for_nothing(make, store, client):
@@ -348,36 +327,102 @@ def test_a_lock_that_comes_late_is_not_kept(make, store, client):
         pass
 
 
-def test_without_the_lock_an_older_token_does_not_replace_a_newer_one(make, store, client):
+def test_without_the_lock_an_older_token_does_not_replace_a_newer_one(make, store, client, clock):
+    client.clock = clock
     store.failing["lock"] = TokenStoreError("out of order")
     handler = make(store, store_timeout_secs=5)
     with client.hold_next() as hold:
         client.outcomes.append(overtaken := token())
         call = Call(handler.get_token)
         hold.wait_arrived()
+        clock.advance(1.0)  # past the circuit breaker's pause
         newer = token()
         store.tokens.save(KEY, newer)
     assert call.value() == overtaken.value
+    assert store.calls == ["load", "lock", "load"]
     assert store.tokens.load(KEY) is newer
 
 
-def test_a_cold_login_costs_two_looks_one_lock_and_one_save(make, store):
-    threads = set()
-    come = store._come
+@pytest.fixture
+def started(monkeypatch):
+    """List the names of the product's threads that start."""
+    names: list[str] = []
+    start = threading.Thread.start
 
-    def note(operation):
-        threads.add(threading.current_thread())
-        come(operation)
+    def note(thread):
+        if thread.name.startswith("permata-auth-"):
+            names.append(thread.name)
+        start(thread)
 
-    store._come = note
+    monkeypatch.setattr(threading.Thread, "start", note)
+    return names
+
+
+def test_a_cold_login_costs_two_threads_two_loads_one_lock_and_one_save(make, store, started):
     make(store).get_token()
-    assert store.calls == ["load", "lock", "load", "save"]
-    assert len(threads) == 1
-    assert threading.current_thread() not in threads
+    until(lambda: not store_threads())
+    assert store.calls == ["load", "lock", "load", "save", "release"]
+    assert started == [f"{LOGIN}-bank.invalid", "permata-auth-store"]
+    assert len(set(store.threads)) == 1
+
+
+def test_a_store_of_failures_is_asked_for_them_on_the_same_two_threads(make, started):
+    store = FailureSharingStore()
+    make(store).get_token()
+    until(lambda: not store_threads())
+    looks = ["load", "load_failure"]
+    assert store.calls == [*looks, "lock", *looks, "save", "release"]
+    assert started == [f"{LOGIN}-bank.invalid", "permata-auth-store"]
+
+
+def test_a_login_in_most_of_its_budget_is_the_only_one_of_the_fleet(make, store, client, clock):
+    def outcome():
+        Latch().wait(16.0)
+        return 900.0
+
+    client.retry = RetryPolicy(timeout=20.0)
+    client.outcomes.append(outcome)
+    calls = [Call(make(store).get_token) for _ in range(6)]
+    until(lambda: store.calls.count("lock") == 6)
+    clock.advance(17.0)
+    assert {call.value() for call in calls} == {client.issued[0].value}
+    assert len(client.calls) == 1
+
+
+def test_a_login_that_hangs_keeps_the_others_out_for_no_longer_than_its_budget(
+    make, store, client, clock
+):
+    client.clock, client.retry = clock, RetryPolicy(timeout=20.0)
+    handlers = [make(store) for _ in range(2)]
+    with client.hold_next() as hold:
+        stuck = Call(handlers[0].get_token)
+        hold.wait_arrived()
+        waiting = Call(handlers[1].get_token)
+        until(lambda: store.calls.count("lock") == 2)
+        clock.advance(20.0)  # the share of the budget that may pass in the queue is over by now
+        assert waiting.value() == client.issued[0].value
+        clock.advance(1.0)
+        assert isinstance(stuck.join().error, RequestTimeoutError)
+
+        def enter():
+            with store.tokens.lock(KEY):
+                return True
+
+        assert Call(enter).value()
+
+
+def test_a_worker_with_other_secrets_shares_the_token_of_the_same_client(
+    make_handler, make, store, client
+):
+    rotated = make_handler(
+        credentials(client_secret="example-mended"), client=client, store=store, background=False
+    )
+    assert rotated.get_token() == make(store).get_token()
+    assert len(client.calls) == 1
 
 
 def test_a_store_too_slow_in_all_is_out_too(make, store, caplog):
-    class Slow(Store):
+    class Slow(ScriptedStore):
         def _come(self, operation):
             super()._come(operation)
             time.sleep(0.12)

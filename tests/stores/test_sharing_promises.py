@@ -8,64 +8,20 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from support.clients import ScriptedClient, credentials, token
+from support.stores import ScriptedStore
 from support.threads import Call, until
 
-from permata_auth import LoginHandler, MemoryTokenStore, RetryPolicy, TokenStoreError
+from permata_auth import LoginHandler, RetryPolicy
+from permata_auth._latch import Latch
 
 KEY = credentials().key
 TIMEOUT = 4.0
 BUDGET = 20.0
 
 
-class Store:
-    """Tokens in memory behind operations that hang, or fail, as they are told.
-
-    ``hanging`` names the operations that wait until ``heal()``, ``failing`` those that raise;
-    besides those of the protocol, "release" is the end of the lock. ``calls`` lists what began.
-    """
-
-    def __init__(self, clock) -> None:
-        self.tokens = MemoryTokenStore()
-        self.hanging: set[str] = set()
-        self.failing: set[str] = set()
-        self.calls: list[str] = []
-        self._clock = clock
-        self._healed = threading.Event()
-
-    def load(self, key):
-        self._come("load")
-        return self.tokens.load(key)
-
-    def save(self, key, token):
-        self._come("save")
-        self.tokens.save(key, token)
-
-    def discard(self, key, token):
-        self._come("discard")
-        self.tokens.discard(key, token)
-
-    @contextmanager
-    def lock(self, key):
-        self._come("lock")
-        yield
-        self._come("release")
-
-    def _come(self, operation: str) -> None:
-        self.calls.append(operation)
-        if operation in self.hanging:
-            self._clock.park(self._healed)
-        if operation in self.failing:
-            raise TokenStoreError(f"example {operation}")
-
-    def heal(self) -> None:
-        self.hanging = set()
-        self.failing = set()
-        self._healed.set()
-
-
 @pytest.fixture
 def store(clock):
-    store = Store(clock)
+    store = ScriptedStore(clock=clock)
     yield store
     store.heal()
 
@@ -152,6 +108,45 @@ def test_a_stuck_lock_costs_a_tenth_at_the_next_renewal(clock, handler, store, s
     assert store.calls.count("lock") == seen + 1, "it is tried again"
 
 
+def in_a_second():
+    """Be the outcome of a login that takes its time."""
+    Latch().wait(1.0)
+    return 900.0
+
+
+@pytest.mark.parametrize(
+    ("operation", "wait"), [("load", TIMEOUT), ("lock", (BUDGET + 0.25) * 0.9)]
+)
+def test_after_the_login_a_store_that_hung_before_it_is_not_waited_for_as_long_again(
+    handler, store, client, seconds_of, operation, wait
+):
+    client.outcomes.append(in_a_second)
+    store.hanging.add(operation)
+    assert seconds_of(handler.get_token) <= wait + 1.0 + TIMEOUT / 10 + 0.1
+
+
+def test_a_token_is_stored_though_its_session_could_not_have_the_lock(
+    handler, store, client, seconds_of
+):
+    client.outcomes.append(in_a_second)
+    store.hanging.add("lock")
+    seconds_of(handler.get_token)
+    assert store.tokens.load(KEY) is client.issued[0]
+
+
+def test_a_token_is_stored_though_the_store_hung_before_its_login(
+    handler, store, client, seconds_of
+):
+    def heal():
+        store.hanging = set()  # what hangs goes on to do so
+        return in_a_second()
+
+    client.outcomes.append(heal)
+    store.hanging.add("load")
+    seconds_of(handler.get_token)
+    assert store.tokens.load(KEY) is client.issued[0]
+
+
 def test_a_lock_that_is_free_again_is_used_again(clock, handler, store, seconds_of, caplog):
     store.hanging.add("lock")
     seconds_of(handler.get_token)
@@ -180,7 +175,7 @@ def test_the_wait_for_another_one_is_not_taken_from_the_stores_own_time(
 
 
 def test_a_release_that_fails_is_reported(handler, store, caplog):
-    store.failing.add("release")
+    store.fail("release")
     handler.get_token()
     assert reports(caplog) == ["Token store failed, going on without it: example release"]
 
@@ -204,7 +199,7 @@ def test_a_lock_that_is_stuck_is_reported_with_the_time_that_it_cost(
 
 @pytest.mark.parametrize("operation", ["load", "save", "lock"])
 def test_a_failure_is_reported_once_and_its_end_too(clock, handler, store, caplog, operation):
-    store.failing.add(operation)
+    store.fail(operation)
     for _ in range(4):
         handler.refresh()
         handler.invalidate()
@@ -224,7 +219,7 @@ def test_a_failure_is_reported_once_and_its_end_too(clock, handler, store, caplo
 def test_an_outage_of_one_operation_is_not_over_because_another_one_works(
     clock, handler, store, caplog
 ):
-    store.failing.add("save")
+    store.fail("save")
     for _ in range(4):
         handler.invalidate()
         handler.get_token()
@@ -232,14 +227,9 @@ def test_an_outage_of_one_operation_is_not_over_because_another_one_works(
     assert reports(caplog) == ["Token store failed, going on without it: example save"]
 
 
-def test_a_foreign_error_of_a_store_is_reported_by_its_class_alone(
-    make_handler, clock, client, caplog
-):
-    class Odd(Store):
-        def load(self, key):
-            raise ValueError("example-foreign")
-
-    make_handler(credentials(), client=client, store=Odd(clock), background=False).get_token()
+def test_a_foreign_error_of_a_store_is_reported_by_its_class_alone(handler, store, caplog):
+    store.failing["load"] = ValueError("example-foreign")
+    handler.get_token()
     assert reports(caplog) == ["Token store failed, going on without it: ValueError"]
 
 

@@ -158,12 +158,14 @@ class _Worker:
         """Call the bank; a token that it rejects is replaced, and the call made again, once."""
         began = time.monotonic()
         reply, token = self._post(session)
-        if self._handler.credentials.is_token_rejected(reply.status_code, reply.content):
+        if self._handler.note_response(token.value, reply.status_code, reply.content):
             left = token.expires_in()
             has_expired_on_the_way = left <= 0 < left + time.monotonic() - began
             self._rejected += not has_expired_on_the_way  # as it may on a busy machine
-            self._handler.invalidate(token)
-            reply, _ = self._post(session)
+            reply, token = self._post(session)
+            self._handler.note_response(
+                token.value, reply.status_code, reply.content, is_second=True
+            )
         if reply.status_code != 200:
             raise AssertionError(f"the call failed: {reply.status_code} {reply.text}")
 
