@@ -25,8 +25,13 @@ import attrs
 
 from . import _clock
 from ._flight import copied
-from .exceptions import PermataAuthError, TokenEndpointError, TransportError
-from .scheduler import MIN_JITTER, last_attempt_secs, longest_wait
+from .exceptions import (
+    InvalidClientError,
+    PermataAuthError,
+    TokenEndpointError,
+    TransportError,
+)
+from .scheduler import MIN_JITTER, last_attempt_secs, longest_wait, retry_after_of
 
 _MAX_ASKED_SECS = 300.0
 
@@ -174,7 +179,7 @@ class Pace:
 
     def _pause(self, row: Row, error: BaseException, *, count: int) -> Pause:
         now = _clock.now()
-        asked = min(getattr(error, "retry_after", None) or 0.0, _MAX_ASKED_SECS)
+        asked = min(retry_after_of(error), _MAX_ASKED_SECS)
         if row is Row.ASKED:
             # So that a fleet does not come back in one instant.
             secs = asked * random.uniform(1.0, 1.1)
@@ -201,7 +206,10 @@ def held_error(pause: Pause) -> BaseException:
 
 
 def _row(error: BaseException) -> Row:
-    if getattr(error, "retryable", False):
-        return Row.ASKED if getattr(error, "retry_after", None) else Row.BACKOFF
-    is_refusal = isinstance(error, TokenEndpointError) and error.status_code in (400, 401, 403)
+    if not isinstance(error, PermataAuthError):
+        return Row.BROKEN
+    if error.retryable:
+        return Row.ASKED if retry_after_of(error) else Row.BACKOFF
+    status = error.status_code if isinstance(error, TokenEndpointError) else None
+    is_refusal = isinstance(error, InvalidClientError) or status in (400, 401, 403)
     return Row.REFUSED if is_refusal else Row.BROKEN

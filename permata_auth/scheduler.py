@@ -425,7 +425,7 @@ class TokenScheduler(Unpicklable):
             failed.attempts, failed.failure = again.attempts, failure
             self._give_up(failed)
             return
-        wait = again.next_wait(left, _retry_after(error))
+        wait = again.next_wait(left, retry_after_of(error))
         again.is_last_wait = wait is None
         again.due = _clock.now() + (left if wait is None else wait)
         if not self._arm(again, replacing=failed):
@@ -465,8 +465,12 @@ def last_attempt_secs(window: float) -> float:
     return min(window / 10, _MAX_LAST_ATTEMPT_SECS)
 
 
-def _retry_after(error: BaseException) -> float:
-    """Return the seconds for which ``error`` asks not to be called again."""
+def retry_after_of(error: BaseException) -> float:
+    """Return the seconds for which ``error`` asks not to be called again, zero for none.
+
+    Args:
+        error: Any; its ``retry_after`` is looked at.
+    """
     # Anything but a finite duration is ignored; in a foreign error it may even raise.
     with suppress(Exception):
         return finite_seconds("retry_after", getattr(error, "retry_after", None))
