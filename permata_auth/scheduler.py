@@ -248,14 +248,15 @@ class TokenScheduler(Unpicklable):
         Args:
             owner: Held weakly.
         """
-        served = self._served() if self._served else None
-        if served is not None and served is not owner:
-            raise ConfigurationError(
-                f"the scheduler {self.name!r} serves another handler; give each one its own"
-            )
         # Stopped by the reference, since a schedule must not keep its owner alive.
-        stop = functools.partial(_stop, weakref.ref(self))
-        self._served = weakref.ref(owner, stop)
+        reference = weakref.ref(owner, functools.partial(_stop, weakref.ref(self)))
+        with self._running.get().lock:  # of two threads that reserve it at once, one is refused
+            served = self._served() if self._served else None
+            if served is not None and served is not owner:
+                raise ConfigurationError(
+                    f"the scheduler {self.name!r} serves another handler; give each one its own"
+                )
+            self._served = reference
 
     def release(self, owner: object) -> None:
         """Let another owner have this scheduler.
@@ -477,13 +478,19 @@ def retry_after_of(error: BaseException) -> float:
     return 0.0
 
 
-def _stop(reference: weakref.ref[TokenScheduler], _owner: object) -> None:
+def _stop(
+    reference: weakref.ref[TokenScheduler],
+    _owner: object,
+    is_finalizing: Callable[[], bool] = sys.is_finalizing,
+) -> None:
     """Drop the schedule of a scheduler whose owner was collected, without a word in the log.
 
     The garbage collector may call this in any thread, also in one that holds a lock of logging.
     """
     scheduler = reference()
-    if scheduler is not None:
+    # An owner that lives until the interpreter ends is collected when the names of modules are
+    # None already: this would print an "Exception ignored". Daemon timers have ended by then.
+    if scheduler is not None and not is_finalizing():
         scheduler._running.get().drop()
 
 

