@@ -18,7 +18,7 @@ from .exceptions import (
     TokenEndpointError,
     TransportError,
 )
-from .schemes.base import Scheme, TokenGrant, TokenRequest
+from .schemes.base import Scheme, TokenRequest, TokenResponse
 from .tokens import AccessToken
 
 logger = Log(__name__)
@@ -185,11 +185,11 @@ class LoginClient(Unpicklable):
 
     def _read(self, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
-            raise self._scheme.read_refusal(reply.status_code, reply.body)
+            raise self._scheme.read_error_response(reply.status_code, reply.body, reply.headers)
         if not reply.is_complete:
             raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
-        grant = self._scheme.read_grant(reply.body)
-        lifetime = self._lifetime(grant)
+        response = self._scheme.read_token_response(reply.body)
+        lifetime = self._lifetime(response)
         took = _clock.now() - asked_at
         if lifetime <= took:
             raise InvalidTokenResponseError(
@@ -197,16 +197,16 @@ class LoginClient(Unpicklable):
                 f"{took:.3g} s; ask the bank for a longer life"
             )
         return AccessToken(
-            value=grant.value,
+            value=response.value,
             issued_at=_clock.at(asked_at),
             expires_at=_clock.at(asked_at + lifetime),
-            token_type=grant.token_type,
-            scope=grant.scope,
+            token_type=response.token_type,
+            scope=response.scope,
         )
 
-    def _lifetime(self, grant: TokenGrant) -> float:
-        if grant.lifetime is not None:
-            return grant.lifetime
+    def _lifetime(self, response: TokenResponse) -> float:
+        if response.lifetime is not None:
+            return response.lifetime
         if not self._has_warned:
             self._has_warned = True
             logger.warning(

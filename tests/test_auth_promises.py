@@ -97,7 +97,14 @@ def test_a_body_that_does_not_say_its_length_is_sent_with_one(bank, make_handler
 
 def test_a_scheme_that_does_not_speak_of_plain_http_does_not_allow_it(make_handler):
     given = credentials()
-    names = ("key", "default_lifetime", "token_request", "read_grant", "read_refusal", "sign")
+    names = (
+        "key",
+        "default_lifetime",
+        "token_request",
+        "read_token_response",
+        "read_error_response",
+        "sign",
+    )
     scheme = SimpleNamespace(
         **{name: getattr(given, name) for name in (*names, "is_token_rejected", "derive_key")}
     )

@@ -526,7 +526,7 @@ def test_a_token_request_has_what_the_bank_asks_for_and_nothing_more(wall):
 
 def grant(**fields):
     answer = {"access_token": "example-token", "expires_in": 900} | fields
-    return credentials().read_grant(json.dumps(answer).encode())
+    return credentials().read_token_response(json.dumps(answer).encode())
 
 
 @pytest.mark.parametrize(
@@ -564,7 +564,7 @@ def test_a_lifetime_that_means_something_is_read(expires_in, lifetime):
 
 
 def test_an_answer_may_leave_the_lifetime_out():
-    assert credentials().read_grant(b'{"access_token":"x"}').lifetime is None
+    assert credentials().read_token_response(b'{"access_token":"x"}').lifetime is None
     assert credentials().default_lifetime == 900
 
 
@@ -649,7 +649,7 @@ def test_type_and_scope_are_optional_and_may_be_nonsense():
 )
 def test_what_is_no_json_object_is_no_token(body):
     with pytest.raises(InvalidTokenResponseError) as caught:
-        credentials().read_grant(body)
+        credentials().read_token_response(body)
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
@@ -657,15 +657,15 @@ def test_what_is_no_json_object_is_no_token(body):
 def test_no_bytes_at_all_break_the_readers(body):
     scheme = credentials()
     with contextlib.suppress(InvalidTokenResponseError):
-        scheme.read_grant(body)
-    assert isinstance(scheme.read_refusal(400, body), TokenEndpointError)
+        scheme.read_token_response(body)
+    assert isinstance(scheme.read_error_response(400, body), TokenEndpointError)
     assert scheme.is_token_rejected(403, body) is False
 
 
 @given(st.integers(200, 599), documents, documents, documents)
 def test_no_json_at_all_breaks_the_reader_of_refusals(status, error, words, more):
     body = {"error": error, "error_description": words, "ErrorDescription": more}
-    refusal = credentials().read_refusal(status, json.dumps(body).encode())
+    refusal = credentials().read_error_response(status, json.dumps(body).encode())
     assert refusal.status_code == status
     assert str(refusal).isascii()
     assert str(refusal).isprintable()
@@ -710,7 +710,7 @@ def test_no_json_at_all_breaks_the_reader_of_refusals(status, error, words, more
 def test_both_shapes_of_errors_become_the_class_that_says_who_can_help(
     status, body, expected, advice
 ):
-    refusal = credentials().read_refusal(status, json.dumps(body).encode())
+    refusal = credentials().read_error_response(status, json.dumps(body).encode())
     assert type(refusal) is expected
     assert refusal.status_code == status
     assert refusal.retryable is (status == 429 or status >= 500)
@@ -720,10 +720,12 @@ def test_both_shapes_of_errors_become_the_class_that_says_who_can_help(
 
 def test_an_error_quotes_the_bank():
     body = {"error": "invalid_client", "error_description": "unknown client"}
-    refusal = credentials().read_refusal(401, json.dumps(body).encode())
+    refusal = credentials().read_error_response(401, json.dumps(body).encode())
     assert (refusal.error, refusal.error_description) == ("invalid_client", "unknown client")
     assert "invalid_client, unknown client" in str(refusal)
-    other = credentials().read_refusal(403, b'{"ErrorCode":"403","ErrorDescription":"No such"}')
+    other = credentials().read_error_response(
+        403, b'{"ErrorCode":"403","ErrorDescription":"No such"}'
+    )
     assert (other.error, other.error_description) == (None, "No such")
 
 
@@ -731,7 +733,7 @@ def test_an_error_quotes_the_bank():
 def test_each_of_our_secrets_is_cut_out_of_what_the_bank_says(name):
     scheme = credentials()
     body = json.dumps({"error_description": f"unknown: {getattr(scheme, name)} of yours"})
-    refusal = scheme.read_refusal(400, body.encode())
+    refusal = scheme.read_error_response(400, body.encode())
     assert getattr(scheme, name) not in f"{refusal} {vars(refusal)}"
     assert "[redacted] of yours" in str(refusal)
 
@@ -750,7 +752,7 @@ def test_what_the_bank_echoes_of_our_secrets_is_cut_out(secrets):
     words = " ".join([*sent.values(), scheme.static_key, scheme.client_secret, scheme.client_id])
     body = json.dumps({"error": words, "error_description": f"you sent {words}"}).encode()
     for status in (400, 401, 500):
-        refusal = scheme.read_refusal(status, body)
+        refusal = scheme.read_error_response(status, body)
         assert not secrets.found_in_error(refusal)
         assert not secrets.found_in(str(vars(refusal)), *(v for v in sent.values() if len(v) > 20))
         assert "[redacted]" in str(refusal)
@@ -759,7 +761,7 @@ def test_what_the_bank_echoes_of_our_secrets_is_cut_out(secrets):
 def test_the_words_of_the_bank_are_short_and_of_one_line():
     words = "line\r\n\x1b[31mred \u202e" + "word " * 1000
     body = json.dumps({"error_description": words}).encode()
-    refusal = credentials().read_refusal(400, body)
+    refusal = credentials().read_error_response(400, body)
     assert len(refusal.error_description) <= 200
     assert len(str(refusal)) < 400
     assert refusal.error_description.startswith("line [31mred")
@@ -829,9 +831,9 @@ SHAPES = {
 def error_of(status, body):
     text = json.dumps(body).encode()
     if status >= 300:
-        return credentials().read_refusal(status, text)
+        return credentials().read_error_response(status, text)
     with pytest.raises(TokenEndpointError) as caught:
-        credentials().read_grant(text)
+        credentials().read_token_response(text)
     return caught.value
 
 
@@ -883,7 +885,10 @@ def test_a_reason_that_echoes_secrets_is_redacted_in_every_shape(shape, status, 
 
 def test_a_document_with_a_million_fields_is_read_in_part():
     body = {"data": [{"x": 1}] * 200_000, "message": "words"}
-    assert credentials().read_refusal(400, json.dumps(body).encode()).error_description == "words"
+    assert (
+        credentials().read_error_response(400, json.dumps(body).encode()).error_description
+        == "words"
+    )
 
 
 @pytest.mark.parametrize(
@@ -897,7 +902,7 @@ def test_a_document_with_a_million_fields_is_read_in_part():
 )
 def test_short_credentials_take_nothing_out_of_the_words_of_the_bank(name, value):
     body = {"error": "invalid_client", "error_description": "the client_secret in api_key is bad"}
-    error = credentials(**{name: value}).read_refusal(401, json.dumps(body).encode())
+    error = credentials(**{name: value}).read_error_response(401, json.dumps(body).encode())
     assert type(error) is InvalidClientError
     assert (error.error, error.error_description) == (body["error"], body["error_description"])
 
@@ -908,7 +913,7 @@ def test_short_credentials_take_nothing_out_of_the_words_of_the_bank(name, value
 @pytest.mark.parametrize("name", ["client_id", "client_secret", "api_key", "static_key"])
 def test_credentials_that_are_words_are_cut_out(name, value):
     body = {"error": "denied", "error_description": f"you sent {value}, ({value}) and '{value}'"}
-    error = credentials(**{name: value}).read_refusal(400, json.dumps(body).encode())
+    error = credentials(**{name: value}).read_error_response(400, json.dumps(body).encode())
     assert value not in str(error)
     assert "you sent [redacted], ([redacted])" in str(error)
 
@@ -916,13 +921,13 @@ def test_credentials_that_are_words_are_cut_out(name, value):
 def test_the_basic_credentials_of_short_secrets_are_cut_out():
     scheme = credentials(client_id="client", client_secret="secret")
     basic = scheme.token_request().headers["Authorization"].partition(" ")[2]
-    error = scheme.read_refusal(400, json.dumps({"message": f"bad {basic}"}).encode())
+    error = scheme.read_error_response(400, json.dumps({"message": f"bad {basic}"}).encode())
     assert basic not in str(error)
 
 
 def test_advice_names_the_variables():
     def advice(status, **body):
-        return str(credentials().read_refusal(status, json.dumps(body).encode()))
+        return str(credentials().read_error_response(status, json.dumps(body).encode()))
 
     assert "PERMATA_STATIC_KEY" in advice(403, ErrorDescription="Signature Not Valid")
     assert "PERMATA_TOKEN_URL" not in advice(403, ErrorDescription="Signature Not Valid")

@@ -285,7 +285,7 @@ def test_a_handler_that_outlives_the_names_of_every_module_says_nothing(bank):
         bank,
         """
         handler.get_token()
-        # The interpreter clears modules that live still, the last imported first, and sys at the end.
+        # Modules that live still are cleared at the end, the last imported first, and sys last.
         ours = [module for name, module in sys.modules.items() if name.startswith("permata_auth")]
         threading.kept = handler
         sys.kept = [threading, ours]

@@ -78,8 +78,8 @@ def test_what_a_scheme_lacks_is_named(made, member, kind):
 @pytest.mark.parametrize("made", [LoginClient, LoginHandler])
 def test_a_method_that_cannot_be_called_is_a_method_that_is_missing(made):
     scheme = Delegate(credentials())
-    scheme.read_grant = {}
-    with pytest.raises(ConfigurationError, match=r"^credentials has no method read_grant"):
+    scheme.read_token_response = {}
+    with pytest.raises(ConfigurationError, match=r"^credentials has no method read_token_response"):
         made(scheme)
 
 

@@ -27,7 +27,7 @@ from permata_auth import (
     sign_request,
 )
 from permata_auth._http import Connections, exchange
-from permata_auth.schemes.base import TokenGrant, TokenRequest
+from permata_auth.schemes.base import TokenRequest, TokenResponse
 
 QUICK = RetryPolicy(attempts=2, wait_initial=0.01, wait_max=0.01, timeout=0.6)
 BAD_TOKEN = "example-bad-token with-a-space"
@@ -231,7 +231,7 @@ def test_what_is_public_shows_no_secret(bank, make_handler, secrets):
     shown = [
         scheme,
         scheme.token_request(),
-        scheme.read_grant(b'{"access_token": "%b"}' % token.value.encode()),
+        scheme.read_token_response(b'{"access_token": "%b"}' % token.value.encode()),
         token,
         handler,
         handler.info(),
@@ -257,7 +257,7 @@ def test_what_is_public_shows_no_secret(bank, make_handler, secrets):
             pickle.dumps(value)
 
 
-@pytest.mark.parametrize("kind", [TokenRequest, TokenGrant])
+@pytest.mark.parametrize("kind", [TokenRequest, TokenResponse])
 def test_no_field_with_a_secret_takes_part_in_a_repr(kind, secrets):
     secrets.add("example-secret")
     if kind is TokenRequest:
@@ -265,7 +265,7 @@ def test_no_field_with_a_secret_takes_part_in_a_repr(kind, secrets):
             url="https://x", headers={"Authorization": "example-secret"}, body=b"example-secret"
         )
     else:
-        made = TokenGrant(value="example-secret", lifetime=1.0)
+        made = TokenResponse(value="example-secret", lifetime=1.0)
     assert not secrets.found_in(repr(made), str(made))
 
 

@@ -36,7 +36,7 @@ class TokenRequest:
 
 
 @attrs.frozen(kw_only=True)
-class TokenGrant:
+class TokenResponse:
     """What a token response says (RFC 6749 section 5.1); ``lifetime`` in seconds, or None."""
 
     value: str = attrs.field(repr=False)
@@ -56,22 +56,59 @@ class Scheme(Protocol):
     def default_lifetime(self) -> float:
         """The seconds that a token is taken to live where the response does not say."""
 
-    def token_request(self) -> TokenRequest:
-        """Build and sign a token request, with a timestamp of now."""
+    def token_request(self, *, clock_offset: float = 0.0) -> TokenRequest:
+        """Build and sign a token request, with a timestamp of now.
 
-    def read_grant(self, body: bytes) -> TokenGrant:
-        """Read a 2xx response; raise a TokenEndpointError if it grants no usable token."""
+        Args:
+            clock_offset: Seconds to add to this machine's clock for the timestamp.
+        """
 
-    def read_refusal(self, status_code: int, body: bytes) -> TokenEndpointError:
-        """Read any other response, and return the error that it means."""
+    def read_token_response(self, body: bytes) -> TokenResponse:
+        """Read a 2xx response; raise a TokenEndpointError if it has no usable token.
+
+        Args:
+            body: As received.
+        """
+
+    def read_error_response(
+        self, status_code: int, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> TokenEndpointError:
+        """Read any other response, and return the error that it means.
+
+        Args:
+            status_code: The HTTP status.
+            body: As received.
+            headers: Of the response, with names in any case; an error may show the bank's clock.
+        """
 
     def sign(
-        self, token: str, method: str, url: str, body: bytes, *, canonicalizer: str | None = None
+        self,
+        token: str,
+        method: str,
+        url: str,
+        body: bytes,
+        *,
+        canonicalizer: str | None = None,
+        clock_offset: float = 0.0,
     ) -> dict[str, str]:
-        """Return the headers that authorise one call, with a timestamp of now."""
+        """Return the headers that authorise one call, with a timestamp of now.
+
+        Args:
+            token: The access token.
+            method: The HTTP method.
+            url: As it will be sent, with its query.
+            body: The bytes that will be sent.
+            canonicalizer: The name of one, in place of the scheme's own.
+            clock_offset: Seconds to add to this machine's clock for the timestamp.
+        """
 
     def is_token_rejected(self, status_code: int, body: bytes) -> bool:
-        """Tell whether the bank refused a call because of its token, and for no other reason."""
+        """Tell whether the bank refused a call because of its token, and for no other reason.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
@@ -86,7 +123,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def grant(
+def token_response(
     body: bytes,
     *,
     token: str,
@@ -94,7 +131,7 @@ def grant(
     expires_in: str,
     secrets: Iterable[str] = (),
     hints: Iterable[Hint] = (),
-) -> TokenGrant:
+) -> TokenResponse:
     """Read a token response whose fields have these names."""
     payload = json_object(body)
     if payload is None:
@@ -105,7 +142,7 @@ def grant(
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise _no_token(token, _reason(payload, secrets), hints)
     kind, scope = payload.get(token_type), payload.get("scope")
-    return TokenGrant(
+    return TokenResponse(
         value=value,
         lifetime=_lifetime(payload.get(expires_in)),
         token_type=kind if isinstance(kind, str) and kind else "Bearer",

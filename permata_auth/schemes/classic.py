@@ -21,7 +21,7 @@ from ..exceptions import (
     InvalidClientError,
     TokenEndpointError,
 )
-from .base import Hint, TokenGrant, TokenRequest, error_response, grant, json_object
+from .base import Hint, TokenRequest, TokenResponse, error_response, json_object, token_response
 
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))
@@ -74,11 +74,15 @@ CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def timestamp() -> str:
-    """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``."""
+def timestamp(clock_offset: float = 0.0) -> str:
+    """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``.
+
+    Args:
+        clock_offset: Seconds to add to this machine's clock.
+    """
     # Rounded to the clock's own precision before it is cut: as a float, a whole millisecond may
     # lie a hair below itself.
-    whole, micros = divmod(round(_clock.wall() * 1_000_000), 1_000_000)
+    whole, micros = divmod(round((_clock.wall() + clock_offset) * 1_000_000), 1_000_000)
     return f"{_wall_clock(whole)}.{micros // 1000:03d}+07:00"
 
 
@@ -161,13 +165,13 @@ class PermataCredentials(Secret):
         """900 s: the shortest life that the bank's token endpoints are known to give."""
         return 900.0
 
-    def token_request(self) -> TokenRequest:
+    def token_request(self, *, clock_offset: float = 0.0) -> TokenRequest:
         """Build and sign a token request, with a timestamp of now.
 
         ``OAUTH-Signature`` is the base64 HMAC-SHA256, by the static key, of
         ``API-Key:OAUTH-Timestamp:body``.
         """
-        now = timestamp()
+        now = timestamp(clock_offset)
         signed = f"{self.api_key}:{now}:".encode() + _LOGIN_BODY
         headers = {
             "Authorization": f"Basic {self._basic()}",
@@ -179,9 +183,9 @@ class PermataCredentials(Secret):
         }
         return TokenRequest(url=self.token_url, headers=headers, body=_LOGIN_BODY)
 
-    def read_grant(self, body: bytes) -> TokenGrant:
+    def read_token_response(self, body: bytes) -> TokenResponse:
         """Read a 2xx response; raise a TokenEndpointError if it grants no usable token."""
-        return grant(
+        return token_response(
             body,
             token="access_token",
             token_type="token_type",
@@ -190,7 +194,9 @@ class PermataCredentials(Secret):
             hints=_HINTS,
         )
 
-    def read_refusal(self, status_code: int, body: bytes) -> TokenEndpointError:
+    def read_error_response(
+        self, status_code: int, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> TokenEndpointError:
         """Read any of the bank's error shapes, and return the error that it means."""
         return error_response(status_code, body, secrets=self._secrets(), hints=_HINTS)
 
@@ -202,7 +208,14 @@ class PermataCredentials(Secret):
         return base64.b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
 
     def sign(
-        self, token: str, method: str, url: str, body: bytes, *, canonicalizer: str | None = None
+        self,
+        token: str,
+        method: str,
+        url: str,
+        body: bytes,
+        *,
+        canonicalizer: str | None = None,
+        clock_offset: float = 0.0,
     ) -> dict[str, str]:
         """Return the headers that authorise one call, with a timestamp of now.
 
@@ -213,7 +226,7 @@ class PermataCredentials(Secret):
         """
         if self.organization_name is None:
             raise ConfigurationError("organization_name is needed to sign calls")
-        now = timestamp()
+        now = timestamp(clock_offset)
         canonicalize = CANONICALIZERS.get(canonicalizer or self.canonicalizer)
         if canonicalize is None:
             raise ConfigurationError(f"canonicalizer must be one of {', '.join(CANONICALIZERS)}")

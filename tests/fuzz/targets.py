@@ -43,7 +43,7 @@ from permata_auth.exceptions import (
     TokenEndpointError,
     TokenEndpointUnavailableError,
 )
-from permata_auth.schemes.base import TokenGrant
+from permata_auth.schemes.base import TokenResponse
 from permata_auth.schemes.classic import CANONICALIZERS
 from permata_auth.stores import store_from_env
 
@@ -116,7 +116,7 @@ _GRANTS = [
 def grant(body: bytes) -> None:
     """A 2xx answer is a token with a life above zero, or the one error that says it is none."""
     try:
-        found: TokenGrant | None = CREDENTIALS.read_grant(body)
+        found: TokenResponse | None = CREDENTIALS.read_token_response(body)
     except InvalidTokenResponseError as error:
         found = None
         text = f"{error!r}{error}{vars(error)}"
@@ -166,7 +166,7 @@ _STATUSES = [100, 199, 300, 301, 307, 399, 400, 401, 403, 404, 418, 429, 499, 50
 def refusal(case: tuple[int, bytes]) -> None:
     """Any other answer is an error of the tree, on one line, that quotes no credential."""
     status, body = case
-    error = CREDENTIALS.read_refusal(status, body)
+    error = CREDENTIALS.read_error_response(status, body)
     assert isinstance(error, TokenEndpointError)
     assert error.status_code == status
     for text in (str(error), error.error or "", error.error_description or ""):
