@@ -13,10 +13,10 @@ import attrs
 from requests.utils import get_environ_proxies
 
 from . import _clock
+from ._bank import is_signature_refused, is_temporary, unavailable
 from ._http import exchange, http_date, new_session
 from ._settings import url_problem
 from .exceptions import (
-    CallbackStatusError,
     ClockError,
     ConfigurationError,
     PermataAuthError,
@@ -25,7 +25,6 @@ from .exceptions import (
     TransportError,
 )
 from .login import LoginClient, RetryPolicy
-from .schemes.base import json_object
 from .schemes.classic import PermataCredentials
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
@@ -201,16 +200,15 @@ class Examination:
         return self._judge(reply.status_code, reply.body)
 
     def _judge(self, status: int, body: bytes) -> str:
-        description = (json_object(body) or {}).get("ErrorDescription")
         if self._known().is_token_rejected(status, body):
             raise SignatureError("the bank rejects a token it has just issued; ask the bank")
-        if description == "Signature Not Valid":
+        if is_signature_refused(body):
             raise SignatureError(
                 "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
                 "PERMATA_CANONICALIZER"
             )
-        if status == 429 or status >= 500:
-            raise CallbackStatusError(f"the bank answered HTTP {status}; wait", retryable=True)
+        if is_temporary(status):
+            raise unavailable(status)
         if status in (401, 403):
             raise SignatureError(
                 f"the bank answered HTTP {status}; check PERMATA_ORGANIZATION_NAME, "

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
@@ -89,6 +89,37 @@ def whole_number(name: str, value: object) -> int:
     if found < 1 or not found.is_integer():
         raise ConfigurationError(f"{name} must be a whole number, at least 1")
     return int(found)
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigurationError for an argument that is no int, or below 1.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Its value.
+    """
+    if not is_int(value) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number, at least 1")
+
+
+def require_bool(name: str, value: object) -> None:
+    """Raise ConfigurationError for an argument that is no bool.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Its value.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False")
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an int: True and False are none.
+
+    Args:
+        value: Any.
+    """
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:

@@ -22,6 +22,7 @@ from requests.utils import select_proxy
 from urllib3.exceptions import InvalidHeader, LocationParseError
 from urllib3.util import ssl_match_hostname
 
+from .._bank import is_temporary
 from ..exceptions import (
     CertificateError,
     ConfigurationError,
@@ -133,7 +134,7 @@ def proxy_refusal(status_code: int, route: Route) -> TransportError:
         f"the proxy refused (HTTP {status_code}): {route.proxy or 'a proxy on the way'} does not "
         f"pass requests on to {route.server}"
     )
-    if status_code == 429 or status_code >= 500:
+    if is_temporary(status_code):
         return TransportError(f"{said}; wait, or ask its operator why it cannot connect")
     advice = "ask its operator to allow this host and port"
     if status_code == 407:

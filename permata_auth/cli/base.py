@@ -1,4 +1,4 @@
-"""What all commands share: ``-v``, errors as one line on stderr, exit codes, bodies, a handler."""
+"""The parts that commands share: ``-v``, one line for an error, exit codes, bodies, a handler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .._bank import is_temporary
 from .._version import __version__
 from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
@@ -155,3 +156,19 @@ def cli() -> None:
 def handler_from_env(**arguments: Any) -> LoginHandler:
     """Return a handler for the credentials, and the store, that the environment names."""
     return LoginHandler(PermataCredentials.from_env(), store=store_from_env(), **arguments)
+
+
+def allows_insecure_http() -> bool:
+    """Tell whether the environment allows plain http to other machines."""
+    return PermataCredentials.from_env().allow_insecure_http
+
+
+def fail_unless_ok(status_code: int) -> None:
+    """End the command with 75 or 1 where the bank's response is no 2xx.
+
+    Args:
+        status_code: The HTTP status of the response.
+    """
+    if not 200 <= status_code < 300:
+        kind = TemporaryFailure if is_temporary(status_code) else click.ClickException
+        raise kind(f"the bank answered with HTTP {status_code}")

@@ -18,8 +18,8 @@ from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
 from ..login import LoginClient, RetryPolicy
 from ..tokens import AccessToken
-from .bank import new_sandbox
 from .base import cli, example
+from .sandbox import new_sandbox
 from .screen import Screen, token_rows
 
 if TYPE_CHECKING:

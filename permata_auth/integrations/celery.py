@@ -27,9 +27,10 @@ from typing import Any
 import requests
 import urllib3
 
+from .._bank import is_temporary, unavailable
 from .._http import Reply
 from ..events import Event
-from ..exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
+from ..exceptions import ConfigurationError, PermataAuthError
 from ..handler import LoginHandler
 from ._services import Services
 
@@ -116,7 +117,7 @@ class PermataTask(Task):  # type: ignore[type-arg]
 _RETRY_ARGUMENTS = ("args", "kwargs", "exc", "throw", "eta", "countdown", "max_retries")
 _REDIRECT: CodeType = requests.Session.resolve_redirects.__code__
 _ATTEMPT: CodeType = urllib3.HTTPConnectionPool.urlopen.__code__
-_TEMPORARY_REFUSAL = re.compile(r"Tunnel connection failed: (429|5\d\d)")
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
 
 def _is_unsent(error: requests.RequestException) -> bool:
@@ -129,14 +130,19 @@ def _is_unsent(error: requests.RequestException) -> bool:
             return False
     return isinstance(error, requests.ConnectTimeout) or any(
         isinstance(cause, urllib3.exceptions.ConnectTimeoutError)  # NewConnectionError is one
-        or _TEMPORARY_REFUSAL.match(str(cause))
+        or _is_proxy_unavailable(cause)
         for cause in _causes(error)
     )
 
 
+def _is_proxy_unavailable(cause: BaseException) -> bool:
+    refusal = _PROXY_REFUSAL.match(str(cause))
+    return refusal is not None and is_temporary(int(refusal[1]))
+
+
 def _is_temporary(error: requests.RequestException) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code == 429 or error.response.status_code >= 500
+        return is_temporary(error.response.status_code)
     return isinstance(error, _BROKEN)
 
 
@@ -206,15 +212,10 @@ def init_celery(
         payload: str | dict[str, Any] | list[Any], request_id: str | None = None
     ) -> dict[str, Any]:
         """Deliver one callback status to the bank."""
-        answer = services.callback_status.send(payload, request_id=request_id)
-        if answer.http_status == 429 or answer.http_status >= 500:
-            raise CallbackStatusError(
-                f"the bank is overloaded or down (HTTP {answer.http_status}); wait",
-                retryable=True,
-                status_code=answer.http_status,
-                retry_after=answer.retry_after,
-            )
-        return {"http_status": answer.http_status, "body": answer.body}
+        response = services.callback_status.send(payload, request_id=request_id)
+        if is_temporary(response.http_status):
+            raise unavailable(response.http_status, response.retry_after)
+        return {"http_status": response.http_status, "body": response.body}
 
     services.send_callback_status = send_callback_status
     # Held weakly, both: an app that is dropped takes its services with it.

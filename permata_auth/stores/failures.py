@@ -9,7 +9,7 @@ from attrs import validators
 
 from .. import _clock, exceptions
 from .._pace import Pause, Row
-from .._settings import duration, seconds
+from .._settings import duration, is_int, seconds
 from ..exceptions import PermataAuthError, TokenEndpointError, TransportError
 
 #: How long a store keeps a failure: as long as the longest pause, and so that the count of failures
@@ -22,7 +22,7 @@ _may_be_text = validators.optional(_is_text)
 
 
 def _is_whole_number(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_int(value):
         raise TypeError(f"{attribute.name} must be an int")
 
 
