@@ -33,8 +33,10 @@ from __future__ import annotations
 class PermataAuthError(Exception):
     """The root of the tree: catch it to catch everything that this library raises on purpose.
 
-    ``retry_after``: the seconds until it makes sense to try again, where that is known.
-    ``handler``: the name of the handler that raised it, shown at the end of the text.
+    Attributes:
+        retryable: Whether the same call may succeed later with nothing changed.
+        retry_after: The seconds until it makes sense to try again, or None where that is unknown.
+        handler: The name of the handler that raised the error, shown at the end of its text.
     """
 
     retryable: bool = False
@@ -53,7 +55,12 @@ class ConfigurationError(PermataAuthError, ValueError):
 class TransportError(PermataAuthError):
     """No HTTP response arrived; the message says who can help, and ``retryable`` if waiting does.
 
-    The step is named by the message: the name's look-up, connecting, TLS, a proxy, the protocol.
+    The message names the step that failed: the name's look-up, connecting, TLS, a proxy, the
+    protocol.
+
+    Args:
+        message: The sentence that ``str()`` shows.
+        retry_after: The seconds until it makes sense to try again; None where that is unknown.
     """
 
     retryable = True
@@ -76,8 +83,13 @@ class CertificateError(TransportError):
 class TokenEndpointError(PermataAuthError):
     """The token endpoint responded without a token; the message says who can change that.
 
-    ``error`` and ``error_description`` are the bank's own words, shortened and with every
-    credential removed.
+    Args:
+        message: The sentence that ``str()`` shows.
+        status_code: The HTTP status of the response, or None.
+        error: The bank's error code, or None. Like the description it is in the bank's own words,
+            shortened, and with every credential removed.
+        error_description: The bank's sentence for a person, or None.
+        retry_after: The seconds that the bank asks to wait (``Retry-After``), or None.
     """
 
     def __init__(
@@ -135,7 +147,14 @@ class InvalidTokenResponseError(TokenEndpointError):
 
 
 class CallbackStatusError(PermataAuthError):
-    """A callback status could not be delivered; the message says whether to send it again."""
+    """A callback status could not be delivered; the message says whether to send it again.
+
+    Args:
+        message: The sentence that ``str()`` shows.
+        retryable: Whether waiting may help; not by default, as most payloads stay what they are.
+        status_code: The HTTP status of the bank's response, or None.
+        retry_after: The seconds that the bank asks to wait, or None.
+    """
 
     def __init__(
         self,
@@ -158,7 +177,9 @@ class SignatureError(PermataAuthError):
 class WebhookPayloadError(PermataAuthError):
     """A webhook's body is not acceptable; its sender corrects it.
 
-    ``status_code`` is the HTTP status to respond with.
+    Args:
+        message: The sentence that ``str()`` and the response show.
+        status_code: The HTTP status of the response; 400 by default, a malformed request.
     """
 
     def __init__(self, message: str, *, status_code: int = 400) -> None:

@@ -21,8 +21,12 @@ _NONCE_BYTES = 12
 class Seal:
     """AES-256-GCM with a key derived from credentials.
 
-    Who does not have the credentials learns nothing from a sealed token but its length, and can
+    A process without the credentials learns nothing from a sealed token but its length, and can
     neither make one nor move one to another key.
+
+    Args:
+        credentials: The keys are derived from their secrets: a
+            :class:`~permata_auth.stores.base.KeySource`.
     """
 
     def __init__(self, credentials: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a token store is."""
+"""The protocol of token stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT_LOCK_TIMEOUT = 300.0
 
 
 class TokenStore(Protocol):
-    """Share one token per key between all who log in with the same credentials.
+    """Share one token per key between all processes that log in with the same credentials.
 
     ``key`` names the credentials and holds no secret. Every method may block for a bounded time,
     may be called from any thread and any process, and may raise TokenStoreError, after which the
@@ -31,7 +31,7 @@ class TokenStore(Protocol):
         """Remove ``token``; do nothing if another one is stored by now."""
 
     def lock(self, key: str) -> AbstractContextManager[object]:
-        """Return a context manager in which nobody else logs in for ``key``."""
+        """Return a context manager in which no other process logs in for ``key``."""
 
 
 class KeySource(Protocol):
@@ -42,14 +42,19 @@ class KeySource(Protocol):
 
 
 class SealedStore(Protocol):
-    """A store that others can read or write too, so that it seals what it stores."""
+    """A store that other programs can read or write too, and that seals its tokens therefore."""
 
     def bind(self, credentials: object) -> TokenStore:
         """Return this store with keys derived from ``credentials``; :class:`LoginHandler` asks."""
 
 
 def bound(store: TokenStore, credentials: object) -> TokenStore:
-    """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit."""
+    """Return ``store`` ready for ``credentials``; raise ConfigurationError if they do not fit.
+
+    Args:
+        store: The store as the user made it.
+        credentials: A sealed store derives its keys from them.
+    """
     if isinstance(store, str):
         raise ConfigurationError(
             "store must be a TokenStore; for a URL use store_from_env, or the store's own class"

@@ -425,7 +425,7 @@ def test_urls_of_every_scheme_make_the_right_connection(url, connection):
 
 
 def test_unbound_it_asks_for_credentials(client):
-    with pytest.raises(ConfigurationError, match="give RedisTokenStore credentials"):
+    with pytest.raises(ConfigurationError, match="RedisTokenStore needs credentials"):
         RedisTokenStore(client).load(KEY)
 
 
