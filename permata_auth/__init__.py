@@ -92,7 +92,7 @@ __all__ = [
     "sign_request",
 ]
 
-# What brings requests along, or an extra, is imported by whoever asks for it.
+# These bring requests or an extra along, so each is imported at its first use.
 _LAZY = {
     "CallbackStatusClient": ".callback_status",
     "CallbackStatusResponse": ".callback_status",

@@ -1,4 +1,4 @@
-"""Seven checks of the way from this machine to a signed call, each naming the one who mends it.
+"""Seven checks of the way from this machine to a signed call; each names who can repair it.
 
 The command ``permata-auth doctor`` and those of the frameworks print them.
 """
@@ -31,7 +31,7 @@ from .tokens import AccessToken
 
 _TIMEOUT = (5.0, 10.0)
 _MAX_EXCHANGE_SECS = 20.0
-#: How far a clock may be off. What the bank allows is not known; it has refused seven hours.
+#: The most that a clock may be off. The bank's own limit is not known; it has refused seven hours.
 _MAX_SKEW_SECS = 30.0
 _PROBE_LIFE_SECS = 60.0
 _TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
@@ -48,7 +48,7 @@ class Finding:
     Args:
         name: The check's name.
         verdict: ``ok``, ``FAIL``, or ``-`` for a check that is passed over.
-        sentence: What was found, and where it failed, who can mend it.
+        sentence: The finding; after a failure also the person who can repair it.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Finding:
 
 
 class Examination:
-    """The checks, and what the later ones need of the earlier ones.
+    """The checks, with the results of earlier ones that later ones need.
 
     Args:
         credentials: Reads the credentials; called once, by the first check.

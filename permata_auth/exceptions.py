@@ -19,7 +19,7 @@
     │   └── InvalidTokenResponseError          a 2xx that holds no usable token
     ├── CallbackStatusError                    a callback status could not be delivered
     ├── SignatureError                         a request or a webhook cannot be signed or verified
-    ├── WebhookPayloadError                    a webhook's body is not what it must be
+    ├── WebhookPayloadError                    a webhook's body is not acceptable
     └── TokenStoreError                        a shared token store failed
 
 ``retryable`` says whether the same call may succeed later with nothing changed, ``retry_after``
@@ -151,7 +151,7 @@ class CallbackStatusError(PermataAuthError):
 
     Args:
         message: The sentence that ``str()`` shows.
-        retryable: Whether waiting may help; not by default, as most payloads stay what they are.
+        retryable: Whether waiting may help; not by default, as a wrong payload stays wrong.
         status_code: The HTTP status of the bank's response, or None.
         retry_after: The seconds that the bank asks to wait, or None.
     """

@@ -1,7 +1,7 @@
-"""What went wrong with an exchange, and who can mend it: rules in order, the most specific first.
+"""The errors of an exchange and their remedies: rules in order, the most specific first.
 
-What requests raises holds the request, so it is never chained to an error of ours. The error says
-in words of its own where it happened, at which step, and what the cause's class and reason were.
+An exception of requests holds the request, so it is never chained to an error of ours. Our error
+names the server, the step that failed, and the cause's class and reason, in words of its own.
 """
 
 from __future__ import annotations
@@ -38,11 +38,20 @@ _BUNDLE_SETTINGS = "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or the session's verify"
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """Where a request goes and how long it may take: what of it every error may show."""
+    """The way of a request, as far as errors may show it.
+
+    Args:
+        server: ``host:port`` of the server.
+        proxy: ``host:port`` of the proxy, or None.
+        is_forwarded: Whether the proxy reads the request and sends it on, with no tunnel.
+        files: The CA bundle and client certificate that are set.
+        allowed: The seconds for connecting, for reading and for everything in all.
+        setting: The setting that an operator corrects where the URL is the cause.
+    """
 
     server: str
     proxy: str | None
-    is_forwarded: bool  # read by the proxy and sent on, not tunnelled
+    is_forwarded: bool
     files: str
     allowed: tuple[float, float, float]
     setting: str
@@ -55,13 +64,13 @@ class Route:
         allowed: tuple[float, float, float],
         setting: str,
     ) -> Route:
-        """Describe the way of a request to ``url``, sent with these settings of requests.
+        """Describe the way of a request.
 
         Args:
-            url: Where it goes.
+            url: The request's URL.
             settings: ``proxies``, ``verify`` and ``cert``, as requests merges them.
-            allowed: Connecting, reading and everything in all, in seconds.
-            setting: What an operator corrects where the URL is the cause.
+            allowed: The field of this name.
+            setting: The field of this name.
         """
         proxy = select_proxy(url, settings.get("proxies") or {}) if host_and_port(url) else None
         named = {"verify": settings.get("verify"), "cert": settings.get("cert")}
@@ -77,7 +86,11 @@ class Route:
 
 
 def host_and_port(url: str) -> str | None:
-    """Return ``host:port`` of a URL, which is what of it may be shown; None if it is invalid."""
+    """Return ``host:port``, the part of a URL that may be shown; None for an invalid one.
+
+    Args:
+        url: The URL.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -120,7 +133,12 @@ _Rule = Callable[[_Failure], PermataAuthError | None]
 
 
 def translate(raised: Exception, route: Route) -> PermataAuthError:
-    """Return our error for what requests raised, in words that quote nothing of the request."""
+    """Return our error for an exception of requests, in words that quote nothing of the request.
+
+    Args:
+        raised: The exception.
+        route: The way of the request.
+    """
     causes = tuple(_causes(raised))
     failure = _Failure(
         raised=raised, causes=causes, step=_step(causes), said=_said(causes[-1]), route=route
@@ -129,7 +147,12 @@ def translate(raised: Exception, route: Route) -> PermataAuthError:
 
 
 def proxy_refusal(status_code: int, route: Route) -> TransportError:
-    """Return the error for a proxy that answers instead of passing the request on."""
+    """Return the error for a proxy that responds instead of passing the request on.
+
+    Args:
+        status_code: The HTTP status of the proxy's response.
+        route: The way of the request.
+    """
     said = (
         f"the proxy refused (HTTP {status_code}): {route.proxy or 'a proxy on the way'} does not "
         f"pass requests on to {route.server}"
@@ -145,7 +168,12 @@ def proxy_refusal(status_code: int, route: Route) -> TransportError:
 
 
 def interim_response(status_code: int, route: Route) -> TransportError:
-    """Return the error for an interim response that was handed out in place of the final one."""
+    """Return the error for an interim response that was handed out in place of the final one.
+
+    Args:
+        status_code: The HTTP status of the interim response.
+        route: The way of the request.
+    """
     return TransportError(
         f"no response from {route.server}: the session handed out an interim response "
         f"(HTTP {status_code}); wait, or leave session= out: connections of ours skip these"
@@ -247,7 +275,7 @@ _FILE_REASONS = "NO_CERTIFICATE_OR_CRL|PEM|KEY_VALUES_MISMATCH|NO_START_LINE|BAD
 
 
 def _unusable_files(failure: _Failure) -> PermataAuthError | None:
-    # requests raises what is wrong with the paths as it is, and urllib3 what OpenSSL says.
+    # requests raises a bare OSError for a wrong path, urllib3 the error of OpenSSL.
     is_bare = isinstance(failure.raised, OSError) and not isinstance(
         failure.raised, requests.RequestException
     )
@@ -338,7 +366,7 @@ def _permanent(message: str) -> TransportError:
     return error
 
 
-# What happened, and at which step.
+# The cause, and the step that failed.
 
 _RESOLVING = "the look-up of the host's name"
 _CONNECTING = "connecting"
@@ -362,7 +390,7 @@ _STEP_OF = {
 
 
 def _step(causes: tuple[BaseException, ...]) -> str:
-    """Tell the step by the innermost function that is known, of the innermost cause first."""
+    """Name the step by the innermost known function, of the innermost cause first."""
     for cause in reversed(causes):
         if isinstance(cause, OSError) and type(cause).__name__ == "gaierror":
             return _RESOLVING
@@ -386,7 +414,7 @@ def _said(cause: BaseException) -> str:
 
 
 def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Walk from what requests raised down to what really happened."""
+    """Walk from an exception of requests down to its innermost cause."""
     seen: list[BaseException] = []
     at: object = failure
     while isinstance(at, BaseException) and at not in seen:

@@ -23,7 +23,11 @@ _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the signal's number, as shells hav
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; expected errors are printed, not raised."""
+    """Run the command line and return its exit code; expected errors are printed, not raised.
+
+    Args:
+        arguments: The words after the command's name, in place of those of the process.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     _accept_any_text()
     try:
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _accept_any_text() -> None:
-    """Write a question mark for what the terminal's encoding lacks, in place of a traceback."""
+    """Write a question mark for characters that the terminal lacks, in place of a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so under pythonw, or in a test
             stream.reconfigure(errors="replace")
@@ -88,7 +92,7 @@ class MissingExtra(click.ClickException):
 
 
 class _Stderr(logging.Handler):
-    """Write to whatever stderr is at that moment: a live view puts its own in the way."""
+    """Write to the present ``sys.stderr``: a live view replaces it for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -107,7 +111,11 @@ def _log_to_stderr(ctx: click.Context, param: click.Parameter, verbosity: int) -
 
 
 def example(*lines: str) -> str:
-    """Return the end of a command's help."""
+    """Return the end of a command's help.
+
+    Args:
+        lines: Commands to try.
+    """
     return "\n  ".join(["\b\nExample:", *lines])
 
 

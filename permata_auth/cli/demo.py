@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class _Tally:
-    """What one calling thread has seen. Written by that thread alone."""
+    """The count of one calling thread. Written by that thread alone."""
 
     calls: int = 0
     failed: int = 0
@@ -66,7 +66,7 @@ class _Demo:
         self.over = threading.Event()
         self.swaps = 0
         self.outage_is_next = threading.Event()
-        # No proxy stands between this machine and itself, whatever the environment says.
+        # The environment's proxy has no way to this machine's loopback.
         self.session = requests.Session()
         self.session.trust_env = False
         self.credentials = bank.credentials()

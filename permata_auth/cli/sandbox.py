@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def new_sandbox(**settings: Any) -> Sandbox:
-    """Return a bank that is not started; what it refuses is a wrong command line."""
+    """Return a bank that is not started; an argument that it refuses is a usage error.
+
+    Args:
+        settings: The arguments of the Sandbox.
+    """
     try:
         from ..sandbox import Sandbox  # noqa: PLC0415 - needs an extra
     except ImportError as error:
@@ -29,7 +33,7 @@ def new_sandbox(**settings: Any) -> Sandbox:
 
 
 @cli.command(
-    # What follows the command to run is that command's.
+    # Options after the name of the command to run are that command's.
     context_settings={"allow_interspersed_args": False},
     epilog=example(
         "permata-auth sandbox permata-auth token",

@@ -1,4 +1,4 @@
-"""Where the handler lives: web frameworks, task queues, metrics. Each module needs its package."""
+"""Web frameworks, task queues and metrics. Each module needs the package that it is named after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ..events import Event
 def chain(*hooks: Callable[[Event], object]) -> Callable[[Event], None]:
     """Return one event hook, for ``LoginHandler(on_event=…)``, that calls several in turn.
 
-    Each is called whatever the others raise; the last of their errors is raised at the end.
+    Each is called though others raise; the last of their errors is raised at the end.
+
+    Args:
+        hooks: The hooks, in the order of their calls.
     """
 
     def call_all(event: Event) -> None:

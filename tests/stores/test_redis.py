@@ -372,11 +372,11 @@ def test_an_error_that_was_thrown_in_passes_through(client, monkeypatch):
         store.load(KEY)
 
 
-def test_a_reply_that_makes_no_sense_is_a_store_error(client, monkeypatch):
+def test_a_senseless_response_is_a_store_error(client, monkeypatch):
     store = RedisTokenStore(client, credentials=credentials())
     for reply in (None, 7, [b"x"], [b"x", None], [b"x", b"1"]):
         monkeypatch.setattr(client, "eval", lambda *args, reply=reply: reply)
-        with pytest.raises(TokenStoreError, match="no sense"):
+        with pytest.raises(TokenStoreError, match="senseless response"):
             store.load(KEY)
 
 

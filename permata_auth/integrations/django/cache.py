@@ -30,9 +30,9 @@ except ModuleNotFoundError as _error:
 
 _LOCK_LIFE_SECS = 10
 _MAX_WAIT_SECS = 30.0
-#: For how long a cache is asked again that refuses a lock which nobody holds.
+#: The time after which a cache that refuses a free lock is known to keep none.
 _MAX_REFUSAL_SECS = 1.0
-#: For how long a database may be locked by another connection: SQLite waits five seconds.
+#: The longest wait for a database that another connection has locked: SQLite's own is 5 seconds.
 _MAX_DATABASE_WAIT_SECS = 1.0
 
 
