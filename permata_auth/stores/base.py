@@ -22,23 +22,45 @@ class TokenStore(Protocol):
     """
 
     def load(self, key: str) -> AccessToken | None:
-        """Return the stored token, or None where there is none that can be trusted."""
+        """Return the stored token, or None where there is none that can be trusted.
+
+        Args:
+            key: The name of the credentials, as in every method.
+        """
 
     def save(self, key: str, token: AccessToken) -> None:
-        """Store ``token`` in place of any other, until it expires."""
+        """Store ``token`` in place of any other, until it expires.
+
+        Args:
+            key: The name of the credentials.
+            token: A token of these credentials.
+        """
 
     def discard(self, key: str, token: AccessToken) -> None:
-        """Remove ``token``; do nothing if another one is stored by now."""
+        """Remove ``token``; do nothing if another one is stored by now.
+
+        Args:
+            key: The name of the credentials.
+            token: The token to remove.
+        """
 
     def lock(self, key: str) -> AbstractContextManager[object]:
-        """Return a context manager in which no other process logs in for ``key``."""
+        """Return a context manager in which no other process logs in for ``key``.
+
+        Args:
+            key: The name of the credentials.
+        """
 
 
 class KeySource(Protocol):
     """Credentials that a store may derive encryption keys from."""
 
     def derive_key(self, purpose: str) -> bytes:
-        """Return 32 bytes that only a holder of the same secrets can compute."""
+        """Return 32 bytes that only a holder of the same secrets can compute.
+
+        Args:
+            purpose: The use of the key: each use gets another one.
+        """
 
 
 class SealedStore(Protocol):

@@ -110,7 +110,16 @@ class FailureStore(Protocol):
     """A token store that shares failures too. With any other, each process paces itself."""
 
     def load_failure(self, key: str) -> StoredFailure | None:
-        """Return the stored failure while it is kept, or None where none can be read."""
+        """Return the stored failure while it is kept, or None where none can be read.
+
+        Args:
+            key: The name of the credentials, sometimes with a suffix.
+        """
 
     def save_failure(self, key: str, failure: StoredFailure | None) -> None:
-        """Store ``failure`` in place of any other, for its ``expires_in``; None removes it."""
+        """Store ``failure`` in place of any other, for its ``expires_in``.
+
+        Args:
+            key: As in :meth:`load_failure`.
+            failure: The failure; None removes the one that is stored.
+        """

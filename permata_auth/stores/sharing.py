@@ -136,7 +136,10 @@ class SharedToken:
 
 
 class Unshared:
-    """The stand-in for a :class:`SharedToken`, and for its turns, where there is no store."""
+    """The stand-in for a :class:`SharedToken`, and for its turns, where there is no store.
+
+    The parameters of its methods (token, pause, value) are not used.
+    """
 
     is_fleet_wide = False
     newer = None
@@ -144,11 +147,21 @@ class Unshared:
 
     @contextmanager
     def turn(self, replaced: object, **how: object) -> Iterator[Unshared]:
-        """Let the login go ahead."""
+        """Let the login go ahead.
+
+        Args:
+            replaced: Not used.
+            how: Not used.
+        """
         yield self
 
     def has_newer(self, token: object, is_unwanted: object) -> bool:
-        """Return False: there is no other token."""
+        """Return False: there is no other token.
+
+        Args:
+            token: Not used.
+            is_unwanted: Not used.
+        """
         return False
 
     def load_rejections(self) -> None:
@@ -161,7 +174,16 @@ class Unshared:
 
 
 class Turn:
-    """One renewal's use of the store, by one thread; see :meth:`SharedToken.turn`."""
+    """One renewal's use of the store, by one thread.
+
+    Args:
+        shared: The shared token.
+        session: The operations of the store.
+        replaced: As in :meth:`SharedToken.turn`.
+        is_forced: As in :meth:`SharedToken.turn`.
+        is_unwanted: As in :meth:`SharedToken.turn`.
+        is_held: As in :meth:`SharedToken.turn`.
+    """
 
     def __init__(
         self,
@@ -194,7 +216,11 @@ class Turn:
             self._look(self._session)
 
     def save(self, token: AccessToken) -> None:
-        """Store ``token``, unless another process has stored a newer one."""
+        """Store ``token``, unless another process has stored a newer one.
+
+        Args:
+            token: The token of this turn's login.
+        """
         with suppress(StoreOutError):
             stored = None if self._session.has_lock else self._session.load()
             if stored is None or _asked_at(stored) <= _asked_at(token):
@@ -203,7 +229,11 @@ class Turn:
                 self._session.save_failure(None)
 
     def save_failure(self, pause: Pause) -> None:
-        """Store the failure of a login, for the rest of the fleet."""
+        """Store the failure of a login, for the rest of the fleet.
+
+        Args:
+            pause: The pause after the failure.
+        """
         if self._shared.proof is not None:
             with suppress(StoreOutError):
                 self._session.save_failure(StoredFailure.of(pause, self._shared.proof))
