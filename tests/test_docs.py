@@ -7,13 +7,16 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import attrs
 import pytest
 
 import permata_auth
 from permata_auth.schemes.base import Scheme
+from permata_auth.schemes.classic import PermataCredentials
 from permata_auth.stores.base import SealedStore, TokenStore
 from permata_auth.stores.failures import FailureStore
 
@@ -80,3 +83,60 @@ def test_every_public_parameter_is_described(name):
     parameters = {each for each in inspect.signature(function).parameters if each[0] != "_"}
     words = {"self", "cls", *re.findall(r"\w+", text)}
     assert parameters - words == set()
+
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(README.splitlines()) <= 220
+
+
+def test_the_python_blocks_of_the_readme_run(bank, monkeypatch):
+    for name, value in bank.environment().items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block.replace("https://bank.invalid", bank.url), names)  # noqa: S102 - our own
+    names["handler"].shutdown()
+    names["session"].close()
+    assert names["response"].json()["StatusCode"] == "00"
+    assert names["token"] in names["response"].request.headers["Authorization"]
+    assert bank.logins == 1
+
+
+def test_the_readme_has_its_two_commands_each_on_a_line_of_its_own():
+    commands = re.findall(r"^    (python3 -m venv .*)$", README, re.MULTILINE)
+    assert [command.rpartition("/")[2] for command in commands] == ["permata-auth demo", "pytest"]
+
+
+def test_the_readme_has_no_link_that_is_dead_outside_of_the_repository():
+    targets = re.findall(r"\]\(([^)]*)\)|(?:src|href)=\"([^\"]*)\"", README)
+    assert [each for pair in targets for each in pair if each and "://" not in each] == []
+
+
+def test_the_settings_of_the_readme_are_all_there_are():
+    sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("permata_auth/**/*.py")]
+    read = {name for text in sources for name in re.findall(r"\"(PERMATA_[A-Z_]+[A-Z])\"", text)}
+    fields = {f"PERMATA_{field.name.upper()}" for field in attrs.fields(PermataCredentials)}
+    rows = re.findall(r"^\| (`PERMATA_.*?) \|", README, re.MULTILINE)
+    documented = {name for row in rows for name in re.findall(r"PERMATA_[A-Z_]+", row)}
+    # A setting of Django's alone, and the name of the dict that holds its settings.
+    assert documented == (read | fields | {"PERMATA_TOKEN_STORE"}) - {
+        "PERMATA_ON_EVENT",
+        "PERMATA_AUTH",
+    }
+
+
+def test_the_readme_names_all_examples_and_no_other():
+    named = {path.rstrip("/") for path in re.findall(r"`(examples/[^`]*)`", README)}
+    found = {f"examples/{path.name}" for path in (ROOT / "examples").iterdir()}
+    assert named == found - {"examples/__pycache__"}
+
+
+def test_the_map_of_the_package_names_rooms_that_exist():
+    rows = re.findall(r"^\| (`.*?`) \| ", README[README.index("| room |") :], re.MULTILINE)
+    rooms = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert len(rooms) > 15
+    assert [name for name in rooms if not (ROOT / "permata_auth" / name).exists()] == []
