@@ -1,4 +1,4 @@
-"""Seven checks of the way from this machine to a signed call; each names who can repair it.
+"""Seven checks of the way from this machine to a signed call; each failure names the person to ask.
 
 The command ``permata-auth doctor`` and those of the frameworks print them.
 """
@@ -48,7 +48,7 @@ class Finding:
     Args:
         name: The check's name.
         verdict: ``ok``, ``FAIL``, or ``-`` for a check that is passed over.
-        sentence: The finding; after a failure also the person who can repair it.
+        sentence: The finding; after a failure also the remedy.
     """
 
     name: str

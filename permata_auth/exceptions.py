@@ -53,7 +53,7 @@ class ConfigurationError(PermataAuthError, ValueError):
 
 
 class TransportError(PermataAuthError):
-    """No HTTP response arrived; the message says who can help, and ``retryable`` if waiting does.
+    """No HTTP response arrived; the message names the remedy, ``retryable`` says if waiting helps.
 
     The message names the step that failed: the name's look-up, connecting, TLS, a proxy, the
     protocol.
@@ -81,7 +81,7 @@ class CertificateError(TransportError):
 
 
 class TokenEndpointError(PermataAuthError):
-    """The token endpoint responded without a token; the message says who can change that.
+    """The token endpoint responded without a token; the message names the remedy.
 
     Args:
         message: The sentence that ``str()`` shows.

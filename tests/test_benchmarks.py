@@ -1,4 +1,4 @@
-"""The benchmarks run and write what they promise. Their figures are for people, not for tests."""
+"""The benchmarks run, and write the promised files. Their figures are for people, not for tests."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_the_example_of_users_tests_passes(tmp_path):
 
 
 def cron(bank, **more):
-    """Run the script for cron; return its exit code and what it printed."""
+    """Run the script for cron; return its exit code."""
     outside = {key: value for key, value in os.environ.items() if not key.startswith("PERMATA_")}
     url = {"BALANCE_URL": bank.url + "/apiservice/x"}
     env = {**outside, "PYTHONPATH": str(EXAMPLES.parent), **bank.environment(), **url, **more}
