@@ -10,8 +10,7 @@ import errno
 import http.client
 import re
 import ssl
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from ..exceptions import (
     RequestTimeoutError,
     TransportError,
 )
+from .causes import CONNECTING, RESOLVING, reason_of, step_of, walk
 
 _PORTS = {"http": 80, "https": 443}
 _PROXY_SETTINGS = "HTTPS_PROXY, HTTP_PROXY or the session's proxies"
@@ -107,7 +107,7 @@ class _Failure:
     raised: Exception
     causes: tuple[BaseException, ...]
     step: str
-    said: str
+    reason: str
     route: Route
 
     def has(self, *kinds: type[BaseException]) -> bool:
@@ -139,9 +139,13 @@ def translate(raised: Exception, route: Route) -> PermataAuthError:
         raised: The exception.
         route: The way of the request.
     """
-    causes = tuple(_causes(raised))
+    causes = tuple(walk(raised))
     failure = _Failure(
-        raised=raised, causes=causes, step=_step(causes), said=_said(causes[-1]), route=route
+        raised=raised,
+        causes=causes,
+        step=step_of(causes),
+        reason=reason_of(causes[-1]),
+        route=route,
     )
     return next(error for rule in _RULES if (error := rule(failure)) is not None)
 
@@ -215,7 +219,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 def _denied_by_this_machine(failure: _Failure) -> PermataAuthError | None:
     numbers = [cause.errno for cause in failure.causes if isinstance(cause, OSError)]
     advice = next((_EXHAUSTED[number] for number in numbers if number in _EXHAUSTED), None)
-    if advice is None and failure.step == _CONNECTING and any(n in _FORBIDDEN for n in numbers):
+    if advice is None and failure.step == CONNECTING and any(n in _FORBIDDEN for n in numbers):
         advice = "a firewall or policy of this machine forbids it; its operator can allow it"
     if advice is None:
         return None
@@ -254,8 +258,8 @@ def _client_certificate_wanted(failure: _Failure) -> PermataAuthError | None:
     if not re.search(wanted, failure.tls_reasons):
         return None
     return ConfigurationError(
-        f"{failure.peer} refused this client at {failure.step} ({failure.said}): it wants a client "
-        f"certificate, or another than the one that is set ({failure.route.files}); "
+        f"{failure.peer} refused this client at {failure.step} ({failure.reason}): it wants a "
+        f"client certificate, or another than the one that is set ({failure.route.files}); "
         "set the one that the bank knows"
     )
 
@@ -283,7 +287,7 @@ def _unusable_files(failure: _Failure) -> PermataAuthError | None:
     if not (is_bare or failure.has(*paths) or re.search(_FILE_REASONS, failure.tls_reasons)):
         return None
     return ConfigurationError(
-        f"the request to {failure.route.server} cannot be sent ({failure.said}); check the CA "
+        f"the request to {failure.route.server} cannot be sent ({failure.reason}); check the CA "
         f"bundle and client certificate that are set ({failure.route.files}; {_BUNDLE_SETTINGS})"
     )
 
@@ -308,7 +312,7 @@ def _invalid(failure: _Failure) -> PermataAuthError | None:
 
 
 def _unknown_name(failure: _Failure) -> PermataAuthError | None:
-    if failure.step != _RESOLVING:
+    if failure.step != RESOLVING:
         return None
     setting = _PROXY_SETTINGS if failure.is_of_proxy else failure.route.setting
     return TransportError(
@@ -357,69 +361,10 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _no_response(failure: _Failure) -> str:
-    return f"no complete response from {failure.peer}: {failure.step} failed ({failure.said})"
+    return f"no complete response from {failure.peer}: {failure.step} failed ({failure.reason})"
 
 
 def _permanent(message: str) -> TransportError:
     error = TransportError(message)
     error.retryable = False
     return error
-
-
-# The cause, and the step that failed.
-
-_RESOLVING = "the look-up of the host's name"
-_CONNECTING = "connecting"
-_HANDSHAKE = "the TLS handshake"
-_SENDING = "sending the request"
-_WAITING = "waiting for the response"
-_READING = "reading the response"
-
-#: Functions of socket, ssl, http.client, urllib3 and this package, and the step each belongs to.
-_STEP_OF = {
-    "getaddrinfo": _RESOLVING,
-    "_new_conn": _CONNECTING,
-    "do_handshake": _HANDSHAKE,
-    "wrap_socket": _HANDSHAKE,
-    "ssl_wrap_socket": _HANDSHAKE,
-    "_tunnel": "asking the proxy for a tunnel",
-    "endheaders": _SENDING,
-    "getresponse": _WAITING,
-    "_read_reply": _READING,
-}
-
-
-def _step(causes: tuple[BaseException, ...]) -> str:
-    """Name the step by the innermost known function, of the innermost cause first."""
-    for cause in reversed(causes):
-        if isinstance(cause, OSError) and type(cause).__name__ == "gaierror":
-            return _RESOLVING
-        for frame, _ in reversed(list(traceback.walk_tb(cause.__traceback__))):
-            if frame.f_code.co_name in _STEP_OF:
-                return _STEP_OF[frame.f_code.co_name]
-    return "the exchange"
-
-
-def _said(cause: BaseException) -> str:
-    """Return the class of a cause, and its reason where that quotes neither side."""
-    reason: object = None
-    if isinstance(cause, http.client.RemoteDisconnected):
-        reason = "the other side closed the connection"
-    elif isinstance(cause, ssl.SSLError):
-        reason = cause.reason or cause.strerror
-    elif isinstance(cause, OSError):
-        reason = cause.strerror
-    name = type(cause).__name__
-    return f"{name}: {reason}" if isinstance(reason, str) and reason else name
-
-
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Walk from an exception of requests down to its innermost cause."""
-    seen: list[BaseException] = []
-    at: object = failure
-    while isinstance(at, BaseException) and at not in seen:
-        seen.append(at)
-        yield at
-        context = None if at.__suppress_context__ else at.__context__
-        inner = [getattr(at, "reason", None), *at.args, at.__cause__, context]
-        at = next((i for i in inner if isinstance(i, BaseException) and i not in seen), None)
