@@ -13,6 +13,7 @@ from .scheduler import SchedulerConfig
 from .schemes.classic import PermataCredentials
 from .stores import store_from_env
 from .stores.base import TokenStore
+from .webhook import DEFAULT_MAX_BODY_BYTES
 
 _FLAGS = ("PERMATA_ALLOW_INSECURE_HTTP", "PERMATA_ALLOW_UNSIGNED_WEBHOOKS", "PERMATA_BACKGROUND")
 _STORE_METHODS = ("load", "save", "discard", "lock")
@@ -127,7 +128,7 @@ class Settings(Mapping[str, str]):
 
     def max_body_bytes(self) -> int:
         name = "PERMATA_MAX_BODY_BYTES"
-        return whole_number(name, self._or_default(name, 1_048_576))
+        return whole_number(name, self._or_default(name, DEFAULT_MAX_BODY_BYTES))
 
     def _flag(self, name: str, *, default: bool) -> bool:
         return flag(name, self._or_default(name, default))

@@ -26,6 +26,7 @@ from .exceptions import (
 
 logger = Log(__name__)
 
+DEFAULT_MAX_BODY_BYTES = 1_048_576
 _MAX_ID_CHARS = 200
 _MAX_QUERY_CHARS = 8192
 _STATUSES_WITHOUT_CONTENT = (204, 205, 304)
@@ -105,7 +106,7 @@ class WebhookProcessor:
         app_secrets: Iterable[str | bytes] = (),
         allow_unsigned: bool = False,
         verify_token: str | None = None,
-        max_body_bytes: int = 1_048_576,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> None:
         if isinstance(client, type) or not callable(getattr(client, "send", None)):
             raise ConfigurationError("client must be a CallbackStatusClient")

@@ -85,6 +85,18 @@ def test_every_public_parameter_is_described(name):
     assert parameters - words == set()
 
 
+def test_every_option_of_every_command_has_a_help():
+    cli = pytest.importorskip("permata_auth.cli").cli
+    silent, groups = [], [cli]
+    for group in groups:
+        for command in group.commands.values():
+            groups += [command] if hasattr(command, "commands") else []
+            options = [each for each in command.params if each.param_type_name == "option"]
+            silent += [f"{command.name} {each.name}" for each in options if not each.help]
+    assert len(groups) == 2
+    assert silent == []
+
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

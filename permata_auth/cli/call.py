@@ -18,9 +18,23 @@ from .base import Body, allows_insecure_http, cli, example, fail_unless_ok, hand
 @click.argument("method", type=str.upper)
 @click.argument("url")
 @click.option("--data", "body", type=Body(), default=b"", help="The body; none by default.")
-@click.option("--content-type", default="application/json", show_default=True)
-@click.option("--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="What is signed.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=30.0, metavar="SECONDS")
+@click.option(
+    "--content-type",
+    default="application/json",
+    show_default=True,
+    help="The header of this name, if there is a body.",
+)
+@click.option(
+    "--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="The signed form of the body."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up after so many seconds, a login included.",
+)
 def call(
     *,
     method: str,

@@ -212,8 +212,20 @@ class _Demo:
 
 
 @cli.command(epilog=example("permata-auth demo --seconds 10 --threads 100"))
-@click.option("--seconds", type=click.IntRange(min=5), default=30, show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=5),
+    default=30,
+    show_default=True,
+    help="The length of the demo.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="The number of threads that call.",
+)
 def demo(seconds: int, threads: int) -> None:
     """Watch a token being refreshed under load, and through an outage of the bank.
 

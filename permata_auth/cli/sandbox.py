@@ -40,7 +40,13 @@ def new_sandbox(**settings: Any) -> Sandbox:
         "permata-auth sandbox --token-lifetime 5 sh -c 'permata-auth token; permata-auth doctor'",
     ),
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="The port to listen on.",
+)
 @click.option("--token-lifetime", type=float, default=900.0, show_default=True, help="In seconds.")
 @click.option("--latency", type=float, default=0.0, help="Seconds before each answer.")
 @click.option("--clock-skew", type=float, default=0.0, help="Seconds; how far its clock is off.")

@@ -35,7 +35,9 @@ def _token_in(
 @click.argument("method", type=str.upper)
 @click.argument("url")
 @click.option("--data", "body", type=Body(), default=b"", help="The body; none by default.")
-@click.option("--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="What is signed.")
+@click.option(
+    "--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="The signed form of the body."
+)
 @click.option(
     "--token-env",
     "token",

@@ -24,7 +24,7 @@ logger = Log(__name__)
 
 _T = TypeVar("_T")
 
-_CALL_TIMEOUT = (5.0, 30.0)
+_CALL_TIMEOUT_SECS = (5.0, 30.0)
 _NOT_CONFIGURED = "not configured; the status command says why"
 _WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 
@@ -235,7 +235,7 @@ class _Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
         if how.get("timeout") is None:  # requests would wait without end
-            how["timeout"] = _CALL_TIMEOUT
+            how["timeout"] = _CALL_TIMEOUT_SECS
         return super().send(request, **how)
 
 

@@ -209,7 +209,7 @@ def token() -> None:
 
 @commands.command()
 def status() -> None:
-    """Check the settings and show the shared token, if any. Logs nobody in."""
+    """Check the settings and show the shared token, if any. Makes no login."""
     with _expected_errors():
         for name, value in _current().status().items():
             click.echo(f"{name}: {value}")

@@ -10,7 +10,7 @@ from ..exceptions import ConfigurationError
 from ..tokens import AccessToken
 
 #: Seconds; longer than any login's budget, so that it is the handler that bounds a wait.
-DEFAULT_LOCK_TIMEOUT = 300.0
+DEFAULT_LOCK_TIMEOUT_SECS = 300.0
 
 
 class TokenStore(Protocol):

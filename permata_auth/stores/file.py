@@ -17,7 +17,7 @@ from .._settings import Seconds, finite_seconds
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
-from .base import DEFAULT_LOCK_TIMEOUT
+from .base import DEFAULT_LOCK_TIMEOUT_SECS
 from .failures import StoredFailure
 
 _missing: ImportError | None = None
@@ -28,7 +28,7 @@ except ModuleNotFoundError as _error:
 
 logger = Log(__name__)
 
-_POLL_INTERVAL = 0.02
+_POLL_SECS = 0.02
 _MAX_FILE_BYTES = 64 * 1024
 _IS_POSIX = os.name == "posix"
 # No symbolic link is followed, and a FIFO in the folder does not block.
@@ -55,7 +55,7 @@ class FileTokenStore:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT_SECS,
     ) -> None:
         if _missing:
             raise ImportError(
@@ -141,7 +141,7 @@ class FileTokenStore:
             lock = FileLock(
                 self._file(key, suffix), timeout=self._lock_timeout, mode=0o600, thread_local=False
             )
-            lock.acquire(poll_interval=_POLL_INTERVAL)
+            lock.acquire(poll_interval=_POLL_SECS)
         try:
             yield
         finally:

@@ -17,7 +17,7 @@ from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
 from ._sealed import Sealed, wait_for
-from .base import DEFAULT_LOCK_TIMEOUT
+from .base import DEFAULT_LOCK_TIMEOUT_SECS
 from .failures import StoredFailure
 
 _missing: ImportError | None = None
@@ -78,7 +78,7 @@ class RedisTokenStore(Sealed):
         *,
         credentials: object = None,
         prefix: str = "permata-auth:",
-        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT_SECS,
     ) -> None:
         if _missing:
             raise ImportError(
