@@ -25,6 +25,28 @@
 ``retryable`` says whether the same call may succeed later with nothing changed, ``retry_after``
 after how many seconds at the earliest, where that is known. No error holds a request, a response,
 a token or a secret; all of them survive :mod:`pickle` and :mod:`copy`.
+
+After a failed login no other one starts for a while. A call with a live token never notices; a call
+without one raises a copy of the error at once, whose ``retry_after`` is the rest of the pause.
+
+=======================================  ============================================  =============
+after                                    pause                                         for
+=======================================  ============================================  =============
+no response, 429, 5xx                    0.25 to 0.5 s, doubled each time to 5 s       callers,
+                                                                                       ``refresh()``
+the same in the background               1 s, doubled to 60 s, with one attempt in     the timer
+                                         the last 10 s before expiry
+the same with ``Retry-After``            as long as it says, 300 s at most             everything
+refused credentials                      5 s (``refusal_memory_secs``), doubled to     callers, the
+                                         300 s                                         timer
+any other failure                        5 s, doubled to 60 s                          callers, the
+                                                                                       timer
+the second token in a row that the bank  5 s, doubled to 300 s; meanwhile the token    callers, the
+rejects before it accepted a call        stays, and callers get the bank's response    timer
+=======================================  ============================================  =============
+
+A success ends all pauses. With a token store all processes share one series of attempts; a worker
+with corrected secrets is not held up by the others.
 """
 
 from __future__ import annotations

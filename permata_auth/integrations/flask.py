@@ -20,7 +20,9 @@ the credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFR
 ``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
-Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
+middleware may read the body of a webhook before where Flask keeps the bytes
+(``request.get_data()``); where it has used them up, the response is 400.
 """
 
 from __future__ import annotations
