@@ -64,9 +64,7 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
         time_to_live: The seconds that the store will keep the document, by its own clock.
     """
     try:
-        document = json.loads(data)
-        if document["version"] != _VERSION or document["key"] != key:
-            raise ValueError
+        document = _loaded(key, data)
         issued = datetime.fromisoformat(document["issued_at"])
         expires = datetime.fromisoformat(document["expires_at"])
         by_wall = expires.timestamp() - _clock.wall()
@@ -118,9 +116,7 @@ def parse_failure(
         time_to_live: The seconds that the store will keep the document, by its own clock.
     """
     try:
-        document = json.loads(data)
-        if document["version"] != _VERSION or document["key"] != key:
-            return None
+        document = _loaded(key, data)
         failure = StoredFailure(**document["failure"])
         by_wall = document["expires_at"] - _clock.wall()
         life = _life(document, by_wall, failure.expires_in, time_to_live)
@@ -128,6 +124,13 @@ def parse_failure(
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
     return left if left.expires_in > 0 else None
+
+
+def _loaded(key: str, data: bytes | str) -> Any:
+    document = json.loads(data)
+    if document["version"] != _VERSION or document["key"] != key:
+        raise ValueError
+    return document
 
 
 def _life(document: Any, by_wall: float, whole: float, time_to_live: float) -> float:
