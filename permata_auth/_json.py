@@ -34,6 +34,7 @@ def strict_object(body: bytes) -> dict[str, Any]:
     Args:
         body: As received.
     """
+    reason = "the body is no JSON in UTF-8, or nested too deeply"
     try:
         payload = json.loads(
             body.decode(),
@@ -41,13 +42,16 @@ def strict_object(body: bytes) -> dict[str, Any]:
             parse_constant=_refuse_constant,
             parse_int=float,
         )
-    except BodyError:
-        raise
+    except BodyError as refusal:
+        reason = str(refusal)
     except (ValueError, RecursionError):
-        raise BodyError("the body is no JSON in UTF-8, or nested too deeply") from None
-    if not isinstance(payload, dict):
-        raise BodyError("the body is no JSON object")
-    return payload
+        pass
+    else:
+        if isinstance(payload, dict):
+            return payload
+        reason = "the body is no JSON object"
+    # Out here, chained to nothing: a parser's own error holds the whole body.
+    raise BodyError(reason)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
