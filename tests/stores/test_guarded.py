@@ -1,4 +1,4 @@
-"""A store behind its circuit breaker: what a session's operations cost, raise, start and keep."""
+"""A store behind its circuit breaker: cost, errors, threads and locks of its sessions."""
 
 from __future__ import annotations
 
