@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import _clock
-from ._clock_offset import Reading
 from ._logging import Log
 from ._pace import Asker
 from ._readiness import HandlerInfo, Health, Readiness
+from ._reports import Reports
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
 from .events import Event, EventHooks
 from .exceptions import ConfigurationError
 from .login import LoginClient, RetryPolicy
 from .scheduler import NOT_NEEDED, TokenScheduler
-from .schemes.base import Scheme, is_timestamp_rejected
+from .schemes.base import Scheme
 from .stores.base import TokenStore
 from .stores.sharing import share
 from .tokens import AccessToken
@@ -35,7 +35,7 @@ _now = _clock.now
 _GRACE_SECS = 0.25
 
 
-class LoginHandler(Readiness, Unpicklable):
+class LoginHandler(Readiness, Reports, Unpicklable):
     """Keep a valid access token at hand, for any number of threads.
 
     Nothing happens before the first call: no thread, no connection. Safe after a fork; the child
@@ -88,6 +88,8 @@ class LoginHandler(Readiness, Unpicklable):
             background=background,
             stop_when_idle=stop_when_idle,
         )
+        if client is not None and clock_correction is not None:
+            raise ConfigurationError("clock_correction is for the client; give it to that")
         self._credentials = credentials
         self._owns_client = client is None
         client = client or LoginClient(credentials, clock_correction=clock_correction)
@@ -205,78 +207,6 @@ class LoginHandler(Readiness, Unpicklable):
         secs = timeout_secs(timeout)
         self._notice_fork()
         return self._log_in(Asker.REFRESH, self._snapshot, secs)
-
-    def invalidate(self, token: AccessToken | str | None = None) -> None:
-        """Drop ``token``, which the bank has rejected; do nothing if another one is cached by now.
-
-        The next call looks for a newer token in the store, then logs in. A token that no call was
-        accepted with is dropped too, but from the second such token in a row no sooner than after
-        a pause; until then it is served. Does not wait for a login; with a store, for that.
-
-        Args:
-            token: The token, or its value; None: the one that is cached.
-        """
-        self._notice_fork()
-        snapshot = self._snapshot
-        cached = snapshot.token
-        value = token.value if isinstance(token, AccessToken) else token
-        if cached is None or snapshot.is_dropped or value not in (None, cached.value):
-            return
-        if self._rejections.reject(snapshot) and snapshot.drop():
-            self._rejections.remember(cached)
-            self._discard(cached)
-
-    def note_response(
-        self,
-        token: str,
-        status_code: int,
-        body: bytes = b"",
-        *,
-        is_second: bool = False,
-        url: str = "",
-        headers: Mapping[str, str] | None = None,
-        took: float = 0.0,
-    ) -> bool:
-        """Note how the bank received a call; return whether to send it once more.
-
-        :class:`PermataAuth` and :class:`CallbackStatusClient` do so themselves. True: the bank has
-        rejected the token, and :meth:`get_token` will give another one, or it has refused the
-        timestamp of a wrong clock, and :func:`sign_request` will correct it. A token with which a
-        call was accepted is replaced at once when the bank rejects it later. Costs next to nothing
-        for an accepted call; blocks for a store alone, after a rejected token.
-
-        Args:
-            token: The value that the call carried.
-            status_code: The HTTP status of the response.
-            body: The body of the response; needed for 400, 401 and 403 alone.
-            is_second: The call has been sent again already: the token is not replaced now.
-            url: Where the call went.
-            headers: The response's headers; None: the clock is not corrected.
-            took: The seconds from sending the call to the response.
-        """
-        credentials = self._credentials
-        if credentials.is_token_rejected(status_code, body):
-            if not is_second:
-                self.invalidate(token)
-                return self._snapshot.live is None or self._snapshot.value != token
-            note = self._rejections.reject
-        else:
-            note = self._rejections.accept
-        snapshot = self._snapshot
-        if status_code < 500 and snapshot.value == token and not snapshot.is_accepted:
-            note(snapshot)
-        if headers is None or not is_timestamp_rejected(credentials, status_code, body):
-            return False
-        reading = Reading(url=url, headers=headers, took=took)
-        return self.clock.correct(reading, is_second=is_second)
-
-    def clear_cache(self) -> None:
-        """Forget the token, and every pause but one that the bank asked for; keep the schedule."""
-        self._notice_fork()
-        self._pace.clear()
-        snapshot = self._snapshot
-        if snapshot.token is not None and snapshot.drop():
-            self._discard(snapshot.token)
 
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.

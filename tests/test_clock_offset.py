@@ -467,6 +467,8 @@ def test_a_given_client_has_a_switch_of_its_own(strict_bank, make_handler):
     strict_bank.clock_skew = 40.0
     with pytest.raises(ClockError):
         handler.get_token()
+    with pytest.raises(ConfigurationError, match="clock_correction"):
+        make_handler(strict_bank.credentials(), client=client, clock_correction=True)
 
 
 def test_a_scheme_that_knows_no_offset_is_asked_without_one():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from support.clients import ScriptedClient, credentials, token
 from support.clock import timers
@@ -329,6 +331,24 @@ def test_every_way_of_asking_counts(make, clock, ask):
     before = len(client.calls)
     clock.advance(650)
     assert len(client.calls) == before + 1
+
+
+def test_the_second_call_of_a_life_takes_the_fast_path(make, clock):
+    handler, _ = make(stop_when_idle=True)
+    handler.get_token()
+    clock.advance(601)
+    handler.get_token()
+    called = []
+
+    def profile(frame, event, argument):
+        called.append(getattr(argument, "__name__", frame.f_code.co_name))
+
+    sys.setprofile(profile)
+    try:
+        handler.get_token()
+    finally:
+        sys.setprofile(None)
+    assert set(called) == {"get_token", "now", "setprofile"}
 
 
 # A virtual machine that was resumed: the wall clock went on, the other one stood still

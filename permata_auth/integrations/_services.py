@@ -202,6 +202,7 @@ class Services:
 
     def _new_handler(self) -> LoginHandler:
         settings = self._settings
+        settings.warms_up()  # a mistake in it shows up at the first use too
         handler = LoginHandler(
             settings.credentials(),
             store=self._once("store", self._new_store),

@@ -31,6 +31,8 @@ class Probe:
         self.url = f"{server.url}/permata/health"
         self.session = requests.Session()
         self.session.trust_env = False
+        # As probes do; and gunicorn sends head and body apart, which keep-alive makes wait 40 ms.
+        self.session.headers["Connection"] = "close"
 
     def live(self) -> int:
         return self.session.get(f"{self.url}/live", timeout=20).status_code
