@@ -2,7 +2,7 @@
 
 ::
 
-    handler = LoginHandler(PermataCredentials.from_env())
+    handler = LoginHandler.from_env()
     token = handler.get_token()
 
 PYTEST_DONT_REWRITE: the pytest plugin is no reason for pytest to warn of an import before it.
@@ -45,6 +45,7 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
+    from .credentials import RotatingCredentials
     from .handler import HandlerInfo, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
@@ -75,6 +76,7 @@ __all__ = [
     "RedisTokenStore",
     "RequestTimeoutError",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
@@ -103,6 +105,7 @@ _LAZY = {
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "RotatingCredentials": ".credentials",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

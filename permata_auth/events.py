@@ -102,6 +102,16 @@ class RefreshSkipped(Event):
     fingerprint: str
 
 
+@attrs.frozen(kw_only=True)
+class CredentialsReloaded(Event):
+    """The credentials have changed; ``fields`` has the names of those that did, and no value.
+
+    It is empty where credentials of another kind took their place.
+    """
+
+    fields: tuple[str, ...]
+
+
 class EventHooks:
     """The hooks of one handler. Thread-safe. An event that a hook raises for is told to the others.
 

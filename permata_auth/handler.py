@@ -14,6 +14,7 @@ import attrs
 from . import _clock
 from ._logging import tagged
 from ._pace import Asker
+from ._rotation import rotation_of
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
 from ._token_life import TokenLife
@@ -116,7 +117,8 @@ class LoginHandler(TokenLife, Unpicklable):
         client = client or LoginClient(credentials)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
-        shared = share(store, credentials, timeout=store_timeout, budget=budget)
+        rotation = rotation_of(credentials)
+        shared = share(store, rotation, timeout=store_timeout, budget=budget)
         label, name = name, _checked_name(_host(credentials) if name is None else name)
         events = EventHooks(name, on_event)
         schedule = RefreshSchedule(
@@ -132,6 +134,7 @@ class LoginHandler(TokenLife, Unpicklable):
         super().__init__(
             name=name,
             label=label,  # errors name the host in any case
+            rotation=rotation,
             client=client,
             shared=shared,
             schedule=schedule,

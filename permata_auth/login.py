@@ -10,6 +10,8 @@ from . import _clock
 from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
+from ._pace import is_refusal
+from ._rotation import rotation_of
 from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
     ConfigurationError,
@@ -123,6 +125,7 @@ class LoginClient(Unpicklable):
             raise ConfigurationError("retry must be a RetryPolicy")
         self.retry = retry or RetryPolicy()
         self._scheme = credentials
+        self._rotation = rotation_of(credentials)
         self._timeout = connect_and_read(timeout)
         self._connections = Connections(session)
         self._has_warned = False
@@ -145,7 +148,8 @@ class LoginClient(Unpicklable):
         """Log in and return a new token, whose life counts from the moment it was asked for.
 
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
-        Each attempt has a timestamp and a signature of its own. Raises TransportError,
+        Each attempt has a timestamp and a signature of its own. Credentials that change are looked
+        at before it, and again after a refusal. Raises TransportError,
         TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
 
         Args:
@@ -154,6 +158,7 @@ class LoginClient(Unpicklable):
         policy = self.retry if attempts is None else attrs.evolve(self.retry, attempts=attempts)
         connection = self._connections.get()
         until = _clock.now() + policy.timeout
+        self._rotation.check(policy.timeout)
         retrying = policy.retrying(until, connection.stopped)
         try:
             return retrying(self._attempt, connection.session, until)
@@ -166,8 +171,24 @@ class LoginClient(Unpicklable):
         self._connections.close()
 
     def _attempt(self, session: requests.Session, until: float) -> AccessToken:
+        """Log in with the newest credentials; once more if a refusal shows that they changed."""
+        is_second = False
+        while True:  # not within the handling of the first error, which holds the request
+            scheme = self._rotation.newest
+            try:
+                token = self._ask(scheme, session, until)
+            except TokenEndpointError as error:
+                is_last = is_second or not is_refusal(error)
+                if is_last or not self._rotation.has_other_login(scheme, until - _clock.now()):
+                    raise
+                is_second = True
+            else:
+                self._rotation.accept(scheme)
+                return token
+
+    def _ask(self, scheme: Scheme, session: requests.Session, until: float) -> AccessToken:
         asked_at = _clock.now()
-        request = self._scheme.token_request()
+        request = scheme.token_request()
         reply = exchange(
             session,
             "POST",
@@ -179,16 +200,16 @@ class LoginClient(Unpicklable):
             setting="PERMATA_TOKEN_URL",
         )
         try:
-            return self._read(reply, asked_at)
+            return self._read(scheme, reply, asked_at)
         except TokenEndpointError as error:
             raise _completed(error, request, reply) from None
 
-    def _read(self, reply: Reply, asked_at: float) -> AccessToken:
+    def _read(self, scheme: Scheme, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
-            raise self._scheme.read_error_response(reply.status_code, reply.body, reply.headers)
+            raise scheme.read_error_response(reply.status_code, reply.body, reply.headers)
         if not reply.is_complete:
             raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
-        response = self._scheme.read_token_response(reply.body)
+        response = scheme.read_token_response(reply.body)
         lifetime = self._lifetime(response)
         took = _clock.now() - asked_at
         if lifetime <= took:
