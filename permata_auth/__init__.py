@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
     from .credentials import RotatingCredentials
-    from .handler import HandlerInfo, LoginHandler
+    from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
@@ -62,6 +62,7 @@ __all__ = [
     "ConfigurationError",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "InvalidClientError",
     "InvalidGrantError",
     "InvalidRequestError",
@@ -100,6 +101,7 @@ _LAZY = {
     "CallbackStatusResponse": ".callback_status",
     "FileTokenStore": ".stores.file",
     "HandlerInfo": ".handler",
+    "Health": ".handler",
     "LoginClient": ".login",
     "LoginHandler": ".handler",
     "PermataAuth": ".auth",

@@ -120,7 +120,7 @@ class Pace:
 
     def after(self, error: BaseException) -> Pause:
         """Return the pause that a failed login calls for; it counts once :meth:`begin` takes it."""
-        row = _row(error)
+        row = row_of(error)
         return self._pause(row, error, count=self._count(row) + 1)
 
     def after_rejection(self, fingerprint: str) -> Pause:
@@ -240,7 +240,8 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, InvalidClientError) or error.status_code in (400, 401, 403)
 
 
-def _row(error: BaseException) -> Row:
+def row_of(error: BaseException) -> Row:
+    """Return the kind of failure that ``error`` is."""
     if isinstance(error, PermataAuthError) and error.retryable:
         return Row.ASKED if retry_after_of(error) else Row.BACKOFF
     return Row.REFUSED if is_refusal(error) else Row.BROKEN

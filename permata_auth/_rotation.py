@@ -86,16 +86,3 @@ def rotation_of(scheme: Scheme) -> Rotation:
     """Return the rotation that a scheme has, or one in which it stays the only set."""
     found = getattr(scheme, "rotation", None)
     return found if isinstance(found, Rotation) else Rotation(scheme)
-
-
-def is_signature_refused(scheme: Scheme, status_code: int, body: bytes) -> bool:
-    """Tell whether the bank refused a call because of its signature, and for no other reason.
-
-    Args:
-        scheme: Asked by its own ``is_signature_refused(status_code, body)``; one that has no such
-            method cannot tell.
-        status_code: The HTTP status of the call's response.
-        body: Its body.
-    """
-    tell = getattr(scheme, "is_signature_refused", None)
-    return tell is not None and bool(tell(status_code, body))

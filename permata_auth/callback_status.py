@@ -10,8 +10,10 @@ import attrs
 import requests
 
 from . import _clock
+from ._clock_offset import Reading
 from ._http import Connections, Reply, connect_and_read, exchange
 from ._logging import Log, ids, tagged
+from ._remedies import Remedies
 from ._settings import Unpicklable, url_problem
 from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
@@ -147,7 +149,10 @@ class _Delivery:
     timeout: tuple[float, float]
     until: float
     reply: Reply = attrs.field(init=False)
-    has_renewed: bool = False
+    remedies: Remedies = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.remedies = Remedies(self.handler)
 
     def attempt(self) -> Reply | PermataAuthError:
         """Sign and send; raise what is worth another attempt, return what is not."""
@@ -155,11 +160,9 @@ class _Delivery:
             token = self.handler.get_token(max(self.until - _clock.now(), 0.001))
         except PermataAuthError as error:
             return error  # the login has had attempts of its own
-        reply = self.reply = self._post(token)
-        if self.handler.note_response(
-            token, reply.status_code, reply.body, is_second=self.has_renewed
-        ):
-            self.has_renewed = True
+        reply, reading = self._post(token)
+        self.reply = reply
+        if self.remedies.apply(token, reply.status_code, reply.body, reading):
             return self.attempt()
         if reply.status_code == 429 or reply.status_code >= 500:
             raise CallbackStatusError(
@@ -170,9 +173,10 @@ class _Delivery:
             )
         return reply
 
-    def _post(self, token: str) -> Reply:
-        signed = self.handler.credentials.sign(token, "POST", self.url, self.body)
-        return exchange(
+    def _post(self, token: str) -> tuple[Reply, Reading]:
+        used, sent_at = self.handler.clock.current, _clock.now()
+        signed = self.remedies.signer.sign(token, "POST", self.url, self.body, **used.arguments)
+        reply = exchange(
             self.session,
             "POST",
             self.url,
@@ -181,6 +185,8 @@ class _Delivery:
             timeout=self.timeout,
             deadline=self.until,
         )
+        took = _clock.now() - sent_at
+        return reply, Reading(url=self.url, headers=reply.headers, took=took, used=used)
 
 
 def _serialised(payload: object) -> bytes:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
-
 from . import _clock
-from ._logging import tagged
+from ._clock_offset import Reading
+from ._logging import Log
 from ._pace import Asker
+from ._readiness import HandlerInfo, Health, Readiness
 from ._rotation import rotation_of
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
-from ._token_life import TokenLife
 from .events import Event, EventHooks
 from .exceptions import ConfigurationError
 from .login import LoginClient, RetryPolicy
-from .scheduler import TokenScheduler
-from .schemes.base import Scheme
+from .scheduler import NOT_NEEDED, TokenScheduler
+from .schemes.base import Scheme, is_signature_rejected, is_timestamp_rejected
 from .stores.base import TokenStore
 from .stores.sharing import share
 from .tokens import AccessToken
+
+__all__ = ["HandlerInfo", "Health", "LoginHandler"]
+
+logger = Log(__name__)
 
 # The clock by a name of this module's own, since the path of a live token reads it and little else.
 _now = _clock.now
@@ -34,42 +36,7 @@ _now = _clock.now
 _GRACE_SECS = 0.25
 
 
-@attrs.frozen(kw_only=True)
-class HandlerInfo:
-    """A handler's state, as it was when asked. Times are aware UTC; None where there is none.
-
-    ``fingerprint`` is the first 8 hex digits of the token's SHA-256; ``waiting`` counts the
-    callers that wait for a login; ``next_login_at`` is the end of a pause after failures.
-    """
-
-    fingerprint: str | None
-    expires_at: datetime | None
-    seconds_left: float
-    next_refresh_at: datetime | None
-    logins: int
-    failed_logins: int
-    last_error: str | None
-    last_error_at: datetime | None
-    waiting: int
-    last_login_at: datetime | None
-    next_login_at: datetime | None
-
-    def __str__(self) -> str:
-        token = f"token {self.fingerprint}, {self.seconds_left:.0f} s left"
-        refresh = f"refresh at {self.next_refresh_at:%H:%M:%SZ}" if self.next_refresh_at else ""
-        failed = f"{self.failed_logins} failed, last: {self.last_error}" if self.last_error else ""
-        pause = f"no login before {self.next_login_at:%H:%M:%SZ}" if self.next_login_at else ""
-        parts = [
-            token if self.fingerprint else "no token",
-            refresh,
-            f"{self.logins} logins",
-            failed,
-            pause,
-        ]
-        return ", ".join(filter(None, parts))
-
-
-class LoginHandler(TokenLife, Unpicklable):
+class LoginHandler(Readiness, Unpicklable):
     """Keep a valid access token at hand, for any number of threads.
 
     Nothing happens before the first call: no thread, no connection. Safe after a fork; the child
@@ -92,6 +59,10 @@ class LoginHandler(TokenLife, Unpicklable):
             long enough for a loop not to harm, short enough for a person who corrects them.
         store_timeout_secs: The seconds that a store which fails may cost, once per outage.
         background: False: no timer, on demand only.
+        stop_when_idle: Do not refresh a token that nobody has asked for during its whole life;
+            the next caller waits for a login. False by default: a process that serves requests now
+            and then should have a token for each.
+        clock_correction: As in LoginClient, for a client of the handler's own.
     """
 
     _why_unpicklable = "it owns threads and connections; make one in each process"
@@ -109,12 +80,18 @@ class LoginHandler(TokenLife, Unpicklable):
         refusal_memory_secs: Seconds = 5.0,
         store_timeout_secs: Seconds = 5.0,
         background: bool = True,
+        stop_when_idle: bool = False,
+        clock_correction: bool | None = None,
     ) -> None:
         _check_parts(credentials, client, scheduler)
-        _check_flags(clamp_to_lifetime=clamp_to_lifetime, background=background)
+        _check_flags(
+            clamp_to_lifetime=clamp_to_lifetime,
+            background=background,
+            stop_when_idle=stop_when_idle,
+        )
         self._credentials = credentials
         self._owns_client = client is None
-        client = client or LoginClient(credentials)
+        client = client or LoginClient(credentials, clock_correction=clock_correction)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
         rotation = rotation_of(credentials)
@@ -141,6 +118,7 @@ class LoginHandler(TokenLife, Unpicklable):
             events=events,
             budget=budget,
             refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
+            stops_when_idle=stop_when_idle,
         )
 
     def __repr__(self) -> str:
@@ -252,22 +230,37 @@ class LoginHandler(TokenLife, Unpicklable):
             self._discard(cached)
 
     def note_response(
-        self, token: str, status_code: int, body: bytes = b"", *, is_second: bool = False
+        self,
+        token: str,
+        status_code: int,
+        body: bytes = b"",
+        *,
+        is_second: bool = False,
+        url: str = "",
+        headers: Mapping[str, str] | None = None,
+        took: float = 0.0,
     ) -> bool:
         """Note how the bank received a call; return whether to send it once more.
 
         :class:`PermataAuth` and :class:`CallbackStatusClient` do so themselves. True: the bank has
-        rejected the token, and :meth:`get_token` will give another one. A token with which a call
-        was accepted is replaced at once when the bank rejects it later. Costs next to nothing for
-        an accepted call; blocks for a store alone, after a rejected token.
+        rejected the token, and :meth:`get_token` will give another one, or it has refused the
+        timestamp of a wrong clock, or the signature of credentials that have changed, and
+        :func:`sign_request` will correct it. A token with which a
+        call was accepted is replaced at once when the bank rejects it later. Costs next to nothing
+        for an accepted call; blocks for a store alone, after a rejected token, and for credentials
+        that are looked at, 5 seconds at most, after a refused signature.
 
         Args:
             token: The value that the call carried.
             status_code: The HTTP status of the response.
-            body: The body of the response; needed for 401 and 403 alone.
+            body: The body of the response; needed for 400, 401 and 403 alone.
             is_second: The call has been sent again already: the token is not replaced now.
+            url: Where the call went.
+            headers: The response's headers; None: a refused timestamp or signature is the caller's.
+            took: The seconds from sending the call to the response.
         """
-        if self._credentials.is_token_rejected(status_code, body):
+        credentials = self._credentials
+        if credentials.is_token_rejected(status_code, body):
             if not is_second:
                 self.invalidate(token)
                 return self._snapshot.live is None or self._snapshot.value != token
@@ -277,7 +270,15 @@ class LoginHandler(TokenLife, Unpicklable):
         snapshot = self._snapshot
         if status_code < 500 and snapshot.value == token and not snapshot.is_accepted:
             note(snapshot)
-        return False
+        if headers is None:
+            return False
+        if is_signature_rejected(credentials, status_code, body):
+            signer = self._rotation.current
+            return not is_second and self._rotation.other_signer(signer) is self._rotation.current
+        if not is_timestamp_rejected(credentials, status_code, body):
+            return False
+        reading = Reading(url=url, headers=headers, took=took)
+        return self.clock.correct(reading, is_second=is_second)
 
     def clear_cache(self) -> None:
         """Forget the token, and every pause but one that the bank asked for; keep the schedule."""
@@ -286,27 +287,6 @@ class LoginHandler(TokenLife, Unpicklable):
         snapshot = self._snapshot
         if snapshot.token is not None and snapshot.drop():
             self._discard(snapshot.token)
-
-    def info(self) -> HandlerInfo:
-        """Return a snapshot of the state. Never blocks, never logs in."""
-        self._notice_fork()
-        token = self._snapshot.live
-        schedule = self.scheduler.info()
-        message, failed_at = self._last_error or (None, None)
-        paused_until = self._pace.next_login_at
-        return HandlerInfo(
-            fingerprint=token.fingerprint if token else None,
-            expires_at=_clock.at(token.deadline) if token else None,
-            seconds_left=token.expires_in() if token else 0.0,
-            next_refresh_at=schedule.next_refresh_at if schedule else None,
-            logins=self._logins,
-            failed_logins=self._failed_logins,
-            last_error=message,
-            last_error_at=failed_at,
-            waiting=self._flights.waiting,
-            last_login_at=self._last_login_at,
-            next_login_at=_clock.at(paused_until) if paused_until else None,
-        )
 
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
@@ -321,30 +301,21 @@ class LoginHandler(TokenLife, Unpicklable):
         """
         secs = timeout_secs(timeout)
         self._notice_fork()
+        self._stopped.set()
         if self._owns_client:
             self._client.close()  # first: it ends a login's wait for its next attempt
         self._schedule.shutdown(self, secs)
         self._flights.wait_told(secs)
 
-    def _obtain(
-        self, timeout: float | None, unique_id: str | None, request_id: str | None
-    ) -> AccessToken:
-        secs = timeout_secs(timeout)
-        self._notice_fork()
-        snapshot = self._snapshot
-        token = snapshot.live
-        if token is not None:  # the first call after a fork: the timer stayed with the parent
-            self._schedule.start(token)
-            snapshot.restore(token)
-            return token
-        with tagged(unique_id=unique_id, request_id=request_id):
-            return self._log_in(Asker.CALLER, snapshot, secs)
 
-
-def _refresh(reference: weakref.ref[LoginHandler]) -> None:
+def _refresh(reference: weakref.ref[LoginHandler]) -> object:
     handler = reference()
-    if handler is not None:
-        handler._log_in(Asker.TIMER, handler._snapshot)
+    if handler is None:
+        return NOT_NEEDED
+    if not handler._snapshot.is_asked:
+        logger.info("Token not refreshed: nobody has asked for it during its life")
+        return NOT_NEEDED
+    return handler._log_in(Asker.TIMER, handler._snapshot)
 
 
 def _host(credentials: Any) -> str:

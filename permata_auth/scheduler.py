@@ -41,6 +41,9 @@ _MAX_LAST_ATTEMPT_SECS = 10.0
 #: Each wait is drawn between this part of its bound and all of it.
 MIN_JITTER = 0.75
 
+#: What a callback returns that had nothing to do: no record tells of a refresh.
+NOT_NEEDED = object()
+
 
 @attrs.frozen
 class SchedulerConfig:
@@ -405,12 +408,15 @@ class TokenScheduler(Unpicklable):
             self._give_up(schedule)
             return
         try:
-            schedule.callback()
+            outcome = schedule.callback()
         except BaseException as error:  # SystemExit too would end the schedule without a trace
             self._retry(schedule, error)
         else:
             self._running.get().end(schedule)
-            logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
+            if outcome is not NOT_NEEDED:
+                logger.info(
+                    "Token refresh by scheduler completed successfully", scheduler=self.name
+                )
 
     def _retry(self, failed: _Schedule, error: BaseException) -> None:
         failure = describe(error)

@@ -19,6 +19,7 @@ SURFACE = {
     "CallbackStatusResponse",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "LoginClient",
     "LoginHandler",
     "MemoryTokenStore",

@@ -7,7 +7,9 @@ import json
 import click
 
 from .. import _clock
+from .._clock_offset import Reading
 from .._http import Reply, connect_and_read, exchange, new_session
+from .._remedies import Remedies
 from .._settings import url_problem
 from ..callback_status import CallbackStatusClient
 from ..login import RetryPolicy
@@ -35,7 +37,8 @@ def call(
 ) -> None:
     """Sign and send one request, and print the body of the answer.
 
-    Sent once, since it might be a transfer; a second time only if the bank rejects the token.
+    Sent once, since it might be a transfer; once more only if the bank rejects the token, the
+    timestamp of a wrong clock, or the signature of credentials that have changed meanwhile.
     Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx and no answer, else 1.
     """
     problem = url_problem(url, allow_insecure_http=_allows_insecure_http())
@@ -45,22 +48,28 @@ def call(
     with handler_from_env(background=False) as handler, new_session(1) as session:
         until = _clock.now() + timeout
 
-        def send(token: str) -> Reply:
-            sign = handler.credentials.sign
-            return exchange(
+        def send(token: str) -> tuple[Reply, Reading]:
+            used, sent_at = handler.clock.current, _clock.now()
+            signed = remedies.signer.sign(
+                token, method, url, body, canonicalizer=canonicalizer, **used.arguments
+            )
+            reply = exchange(
                 session,
                 method,
                 url,
-                headers=headers | sign(token, method, url, body, canonicalizer=canonicalizer),
+                headers=headers | signed,
                 body=body,
                 timeout=connect_and_read(timeout),
                 deadline=until,
             )
+            took = _clock.now() - sent_at
+            return reply, Reading(url=url, headers=reply.headers, took=took, used=used)
 
-        token = handler.get_token(timeout)
-        reply = send(token)
-        if handler.note_response(token, reply.status_code, reply.body):
-            reply = send(handler.get_token(max(until - _clock.now(), 0.0)))
+        remedies, token = Remedies(handler), handler.get_token(timeout)
+        reply, reading = send(token)
+        while remedies.apply(token, reply.status_code, reply.body, reading):
+            token = handler.get_token(max(until - _clock.now(), 0.0))
+            reply, reading = send(token)
     click.echo(reply.body)
     _judge(reply.status_code)
 

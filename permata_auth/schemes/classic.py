@@ -26,10 +26,11 @@ from .base import Hint, TokenRequest, TokenResponse, error_response, json_object
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))
 
+_BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
 #: What the bank's own words mean.
 _HINTS: tuple[Hint, ...] = (
     (
-        "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)",
+        _BAD_TIMESTAMP,
         ClockError,
         "correct this machine's clock and let NTP keep it",
     ),
@@ -253,10 +254,17 @@ class PermataCredentials(Secret):
         payload = json_object(body) or {}
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
 
-    def is_signature_refused(self, status_code: int, body: bytes) -> bool:
+    def is_signature_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a refused ``permata-signature``, which is a 403 here, from any other refusal."""
         payload = json_object(body) if status_code == 403 else None
         return payload is not None and payload.get("ErrorDescription") == "Signature Not Valid"
+
+    def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal."""
+        if status_code not in (400, 401, 403):
+            return False
+        described = str((json_object(body) or {}).get("ErrorDescription"))
+        return re.search(_BAD_TIMESTAMP, described.lower()) is not None
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:
