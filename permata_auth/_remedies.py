@@ -19,9 +19,14 @@ class Remedies:
     def __init__(self, handler: LoginHandler, signed_by: Scheme | None = None) -> None:
         self._handler = handler
         self._rotation = rotation_of(handler.credentials)
+        self._signed_by = signed_by or self._rotation.current
+        self._other: Scheme | None = None
         self._tried: set[str] = set()
-        #: Signs the call; after a refused signature another one, if there is one.
-        self.signer = signed_by or self._rotation.current
+
+    def signer(self) -> Scheme:
+        """Return what to sign the call with now; its response goes to :meth:`apply`."""
+        self._signed_by = self._other or self._rotation.current
+        return self._signed_by
 
     def apply(self, token: str, status_code: int, body: bytes, reading: Reading) -> bool:
         """Note how the bank received the call; return whether to sign and send it once more.
@@ -39,10 +44,10 @@ class Remedies:
         if handler.note_response(token, status_code, body, is_second="token" in self._tried):
             self._tried.add("token")
             return True
-        if is_signature_rejected(self.signer, status_code, body):
+        if is_signature_rejected(self._signed_by, status_code, body):
             return self._change_signer()
-        if "signer" in self._tried and status_code < 500:
-            self._rotation.accept(self.signer)
+        if self._other is not None and status_code < 400:
+            self._rotation.accept(self._other)
         if not is_timestamp_rejected(handler.credentials, status_code, body):
             return False
         is_second = "clock" in self._tried
@@ -54,6 +59,5 @@ class Remedies:
         if "signer" in self._tried:
             return False
         self._tried.add("signer")
-        other = self._rotation.other_signer(self.signer)
-        self.signer = other or self.signer
-        return other is not None
+        self._other = self._rotation.other_signer(self._signed_by)
+        return self._other is not None

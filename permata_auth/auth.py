@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -38,12 +39,14 @@ def sign_request(
     """
     if not isinstance(body, bytes):
         raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
-    return _signed(handler, handler.credentials, method, url, body, canonicalizer=canonicalizer)
+    return _signed(
+        handler, lambda: handler.credentials, method, url, body, canonicalizer=canonicalizer
+    )
 
 
 def _signed(
     handler: LoginHandler,
-    signer: Scheme,
+    signer: Callable[[], Scheme],
     method: str,
     url: str,
     body: bytes,
@@ -51,10 +54,11 @@ def _signed(
     canonicalizer: str | None,
 ) -> dict[str, str]:
     if not url.startswith("https://"):
-        _refuse_insecure(signer, url)
+        _refuse_insecure(handler, url)
     try:
-        return signer.sign(
-            handler.get_token(),
+        token = handler.get_token()
+        return signer().sign(  # asked for now: a login may have brought other credentials
+            token,
             method,
             url,
             body,
@@ -84,7 +88,8 @@ class PermataAuth(AuthBase):
     new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock, and
     with credentials that have changed if the bank refuses the signature. Every other refusal is the
     caller's. To tell them apart the body of a 400, 401 or 403 is read, also with ``stream=True``.
-    A redirect within the origin is signed anew; one to another origin carries nothing that was added here. The prepared request itself stays as it is.
+    A redirect within the origin is signed anew; one to another origin carries nothing that was
+    added here. The prepared request itself stays as it is.
 
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
 
@@ -107,11 +112,16 @@ class PermataAuth(AuthBase):
         return request
 
     def _sign(
-        self, request: requests.PreparedRequest, signer: Scheme | None = None
+        self, request: requests.PreparedRequest, remedies: Remedies | None = None
     ) -> dict[str, str]:
         # Before it is signed: of an offset that another thread replaces meanwhile, the older one.
         vars(request)[_OFFSET] = self._handler.clock.current
-        vars(request)[_SIGNER] = signer = signer or self._rotation.current
+
+        def signer() -> Scheme:
+            chosen = remedies.signer() if remedies else self._rotation.current
+            vars(request)[_SIGNER] = chosen
+            return chosen
+
         return _signed(
             self._handler,
             signer,
@@ -130,7 +140,7 @@ class PermataAuth(AuthBase):
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
         remedies = Remedies(self._handler, vars(request).get(_SIGNER))
         while self._note(response, remedies):
-            response = self._send_again(response, remedies.signer, **how_sent)
+            response = self._send_again(response, remedies, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
             # request itself stays as it is: a caller who does not follow may send it again.
@@ -150,12 +160,12 @@ class PermataAuth(AuthBase):
         return remedies.apply(_bearer(request) or "", status, body, reading)
 
     def _send_again(
-        self, response: requests.Response, signer: Scheme, **how_sent: Any
+        self, response: requests.Response, remedies: Remedies, **how_sent: Any
     ) -> requests.Response:
         response.close()
         again = _copy(response.request)
         self._leave(again)
-        again.headers.update(self._sign(again, signer))
+        again.headers.update(self._sign(again, remedies))
         arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
         began = _clock.now()
         second: requests.Response = response.connection.send(again, **arguments)
@@ -214,8 +224,8 @@ def _bearer(request: requests.PreparedRequest) -> str | None:
     return token if kind == "Bearer" else None
 
 
-def _refuse_insecure(signer: Scheme, url: str) -> None:
-    is_allowed = getattr(signer, "allow_insecure_http", False)
+def _refuse_insecure(handler: LoginHandler, url: str) -> None:
+    is_allowed = getattr(handler.credentials, "allow_insecure_http", False)
     problem = url_problem(url.partition("#")[0], allow_insecure_http=is_allowed)
     if problem is not None:
         raise SignatureError(f"no token is sent to this URL: it {problem}")

@@ -175,7 +175,7 @@ class _Delivery:
 
     def _post(self, token: str) -> tuple[Reply, Reading]:
         used, sent_at = self.handler.clock.current, _clock.now()
-        signed = self.remedies.signer.sign(token, "POST", self.url, self.body, **used.arguments)
+        signed = self.remedies.signer().sign(token, "POST", self.url, self.body, **used.arguments)
         reply = exchange(
             self.session,
             "POST",

@@ -240,6 +240,7 @@ class _Reloads(Rotation):
         if loaded == last:
             return
         self.known = (loaded, last)
+        self._accepted = self._accepted or last  # its token may have come from a store
         self.current = self.newest = loaded
         fields = _changed(last, loaded)
         logger.info("Credentials reloaded, changed: %s", ", ".join(fields) or "all")

@@ -50,7 +50,7 @@ def call(
 
         def send(token: str) -> tuple[Reply, Reading]:
             used, sent_at = handler.clock.current, _clock.now()
-            signed = remedies.signer.sign(
+            signed = remedies.signer().sign(
                 token, method, url, body, canonicalizer=canonicalizer, **used.arguments
             )
             reply = exchange(
