@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import _clock
+from ._app_settings import Settings
 from ._clock_offset import Reading
 from ._logging import Log
 from ._pace import Asker
@@ -120,6 +121,35 @@ class LoginHandler(Readiness, Unpicklable):
             refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
             stops_when_idle=stop_when_idle,
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, Any] | None = None,
+        *,
+        prefix: str = "PERMATA_",
+        **arguments: Any,
+    ) -> LoginHandler:
+        """Make a handler whose credentials, token store and margins the environment names.
+
+        The credentials are those that ``PERMATA_SCHEME`` names (``classic``, or ``snap``), from
+        variables and from files as :meth:`RotatingCredentials.from_env` finds them; where a value
+        comes from a file, they are loaded again when it changes. Further ``PERMATA_TOKEN_STORE``,
+        ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS`` and
+        ``PERMATA_BACKGROUND``. Raises ConfigurationError that names what is missing or wrong and
+        shows no value; ImportError for an extra that is missing.
+
+        Args:
+            environ: The variables; None: those of the process.
+            prefix: What the names of all variables begin with.
+            arguments: Of :class:`LoginHandler`, in place of what the environment says.
+        """
+        settings = Settings.of_environment(environ, prefix)
+        margins = None if arguments.get("scheduler") else settings.margins()
+        handler = cls(settings.credentials(), **settings.handler_arguments(arguments))
+        if margins is not None:
+            handler.scheduler.update_config(margins)
+        return handler
 
     def __repr__(self) -> str:
         return f"<LoginHandler {self.name!r} {self.info()}>"

@@ -15,8 +15,6 @@ import click
 from .._version import __version__
 from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
-from ..schemes.classic import PermataCredentials
-from ..stores import store_from_env
 
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the signal's number, as shells have it
 
@@ -145,7 +143,8 @@ def cli() -> None:
 
     Credentials come from the environment: PERMATA_TOKEN_URL, PERMATA_API_KEY,
     PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_STATIC_KEY and, to sign calls,
-    PERMATA_ORGANIZATION_NAME. The commands "demo" and "sandbox" need none.
+    PERMATA_ORGANIZATION_NAME. Each may come from a file instead, as in
+    PERMATA_CLIENT_SECRET_FILE. The commands "demo" and "sandbox" need none.
 
     Exit codes: 0 ok, 1 permanent failure, 2 wrong command line, 75 temporary failure (the same
     command may succeed later), 130 Ctrl-C.
@@ -154,4 +153,4 @@ def cli() -> None:
 
 def handler_from_env(**arguments: Any) -> LoginHandler:
     """Return a handler for the credentials, and the store, that the environment names."""
-    return LoginHandler(PermataCredentials.from_env(), store=store_from_env(), **arguments)
+    return LoginHandler.from_env(**arguments)
