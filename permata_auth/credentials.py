@@ -70,7 +70,8 @@ class RotatingCredentials(Unpicklable):
         return cls(_FromEnvironment(sources(environ, prefix), prefix))
 
     def __repr__(self) -> str:
-        return f"<RotatingCredentials {self.current!r}>"
+        found = vars(self).get("rotation")  # not there yet where the first load has failed
+        return f"<RotatingCredentials {found.current if found else None!r}>"
 
     @property
     def current(self) -> Scheme:
@@ -163,7 +164,7 @@ class RotatingCredentials(Unpicklable):
 
         def __getattr__(self, name: str) -> Any:
             """Return what else the current credentials have: ``token_url`` and so on."""
-            if name.startswith("_") or name == "rotation":  # not there yet, amid a copy, say
+            if name.startswith("_") or name in ("rotation", "current"):  # not there yet
                 raise AttributeError(name)
             return getattr(self.current, name)
 
@@ -180,6 +181,8 @@ class _Reloads(Rotation):
         self._looked_at = _clock.now()
         #: Taken while the last load has failed.
         self._failure = Once()
+        #: Changes that nobody was told of yet.
+        self._changes: list[tuple[str, ...]] = []
         self._watching: list[weakref.ref[EventHooks]] = []
         self._loads: SingleFlight[None] = SingleFlight("credentials", _MAX_LOAD_SECS, lambda: None)
 
@@ -220,6 +223,12 @@ class _Reloads(Rotation):
         self._looked_at = _clock.now()
         with contained(self._report):
             self._loads.call(self._work, timeout)
+        while self._changes:
+            try:
+                fields = self._changes.pop(0)
+            except IndexError:  # another thread tells of it
+                return
+            self._tell(fields)
 
     def _work(self, flight: Flight[None]) -> Callable[[], None]:
         # Before the files are read: a change after this line is seen by the next look.
@@ -234,15 +243,15 @@ class _Reloads(Rotation):
         """Put a new set in place; called by the thread of a load, of which one runs at a time."""
         last = self.newest
         _require_whole(last, loaded)
-        if self._failure.is_taken:
-            self._failure = Once()
-            logger.info("Credentials can be loaded again")
+        self._failure = Once()
         if loaded == last:
             return
         self.known = (loaded, last)
         self._accepted = self._accepted or last  # its token may have come from a store
         self.current = self.newest = loaded
-        fields = _changed(last, loaded)
+        self._changes.append(_changed(last, loaded))
+
+    def _tell(self, fields: tuple[str, ...]) -> None:
         logger.info("Credentials reloaded, changed: %s", ", ".join(fields) or "all")
         for reference in self._watching.copy():
             events = reference()

@@ -12,8 +12,9 @@ from .._http import Reply, connect_and_read, exchange, new_session
 from .._remedies import Remedies
 from .._settings import url_problem
 from ..callback_status import CallbackStatusClient
+from ..credentials import credentials_from_env
 from ..login import RetryPolicy
-from ..schemes.classic import CANONICALIZERS, PermataCredentials
+from ..schemes.classic import CANONICALIZERS
 from .base import Body, TemporaryFailure, cli, example, handler_from_env, timeout_option
 
 
@@ -107,7 +108,7 @@ def send_status(*, path: str, url: str, request_id: str | None, timeout: float |
 
 
 def _allows_insecure_http() -> bool:
-    return PermataCredentials.from_env().allow_insecure_http
+    return getattr(credentials_from_env(), "allow_insecure_http", False)
 
 
 def _judge(status: int) -> None:
