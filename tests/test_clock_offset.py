@@ -9,7 +9,7 @@ import pytest
 import requests
 from support.certificates import Authority
 from support.clients import ScriptedWire, credentials
-from support.threads import Call, together
+from support.threads import Call, logins_told, together
 from support.wire import Forwarder
 
 from permata_auth import (
@@ -97,6 +97,7 @@ every_way = pytest.mark.parametrize(
 
 
 def clock_warnings(caplog):
+    logins_told()
     return [
         record.getMessage()
         for record in caplog.records

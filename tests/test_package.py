@@ -191,6 +191,7 @@ def test_readers_have_these_attributes():
         "waiting",
         "last_login_at",
         "next_login_at",
+        "clock_offset",
     ]
 
 

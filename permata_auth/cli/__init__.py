@@ -13,6 +13,7 @@ from . import (  # noqa: F401 - importing them adds their commands
     signing,
     store,
     token,
+    wait,
 )
 from .base import cli, main
 
