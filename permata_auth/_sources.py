@@ -60,6 +60,8 @@ class Sources(Mapping[str, Any]):
             if value is None:
                 raise KeyError(name)
             return value
+        if name.endswith("_FILE"):  # names where another value comes from, and is none itself
+            raise KeyError(name)
         named = self._path(f"{name}_FILE")
         if not _is_blank(value):
             if named is not None:

@@ -314,7 +314,11 @@ def _read(found: Sources, prefix: str) -> Scheme:
     if kind == "classic":
         return PermataCredentials.from_env(found, prefix=prefix)
     module = importlib.import_module(".schemes.snap", __package__)  # needs an extra
-    scheme: Scheme = module.SnapCredentials.from_env(found, prefix=f"{prefix}SNAP_")
+    try:
+        scheme: Scheme = module.SnapCredentials.from_env(found, prefix=f"{prefix}SNAP_")
+    except ConfigurationError:
+        found.check()  # where a file cannot be used, its value is missing
+        raise
     found.check()
     return scheme
 
