@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,10 +36,11 @@ def store_from_env(
     found.check()
     if not url:
         return None
-    try:
+    parts = None
+    with suppress(ValueError):
         parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(f"{name} is not a valid URL") from None
+    if parts is None:  # out here, chained to nothing: urlsplit's own error may quote a password
+        raise ConfigurationError(f"{name} is not a valid URL")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and not parts.query:
         from .file import FileTokenStore  # noqa: PLC0415 - needs an extra
 
