@@ -95,8 +95,7 @@ class LoginHandler(Readiness, Unpicklable):
         client = client or LoginClient(credentials, clock_correction=clock_correction)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
-        rotation = rotation_of(credentials)
-        shared = share(store, rotation, timeout=store_timeout, budget=budget)
+        shared = share(store, credentials, timeout=store_timeout, budget=budget)
         label, name = name, _checked_name(_host(credentials) if name is None else name)
         events = EventHooks(name, on_event)
         schedule = RefreshSchedule(
@@ -112,7 +111,7 @@ class LoginHandler(Readiness, Unpicklable):
         super().__init__(
             name=name,
             label=label,  # errors name the host in any case
-            rotation=rotation,
+            rotation=rotation_of(credentials),
             client=client,
             shared=shared,
             schedule=schedule,

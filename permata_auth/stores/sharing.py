@@ -18,7 +18,7 @@ import attrs
 
 from .. import _clock
 from .._pace import Pause
-from .._rotation import Rotation
+from .._rotation import rotation_of
 from ..tokens import AccessToken
 from .base import TokenStore, bound
 from .failures import StoredFailure
@@ -42,7 +42,7 @@ class SharedToken:
 
     Args:
         store: Where the token is shared.
-        rotation: Whose token it is.
+        credentials: Whose token it is: a :class:`~permata_auth.schemes.base.Scheme`.
         timeout: The seconds that a store which fails may cost, once per outage.
         budget: The seconds that a login may take, and keep the lock.
     """
@@ -50,14 +50,14 @@ class SharedToken:
     def __init__(
         self,
         store: TokenStore,
-        rotation: Rotation,
+        credentials: Scheme,
         *,
         timeout: float,
         budget: float,
     ) -> None:
         self._store = store
-        self.rotation = rotation
-        newest = rotation.newest
+        self.rotation = rotation_of(credentials)
+        newest = self.rotation.newest
         first = GuardedStore(bound(store, newest), newest.key, timeout=timeout, max_hold=budget)
         self._places: tuple[tuple[Scheme, GuardedStore], ...] = ((newest, first),)
         #: Whether other processes may see the token too.
@@ -275,19 +275,19 @@ class Turn:
 
 
 def share(
-    store: TokenStore | None, rotation: Rotation, *, timeout: float, budget: float
+    store: TokenStore | None, credentials: Scheme, *, timeout: float, budget: float
 ) -> SharedToken | Unshared:
     """Return the token as other processes see it: alone, where there is no store.
 
     Args:
         store: As in :class:`SharedToken`, or None.
-        rotation: As in :class:`SharedToken`.
+        credentials: As in :class:`SharedToken`.
         timeout: As in :class:`SharedToken`.
         budget: As in :class:`SharedToken`.
     """
     if store is None:
         return Unshared()
-    return SharedToken(store, rotation, timeout=timeout, budget=budget)
+    return SharedToken(store, credentials, timeout=timeout, budget=budget)
 
 
 def _is_newer(token: AccessToken, than: AccessToken | None) -> bool:
