@@ -17,6 +17,7 @@ permata_auth_refreshes_skipped_total                no time left to refresh ahea
 permata_auth_logins_postponed_total                 pauses after failures
 permata_auth_logins_abandoned_total                 logins that overran their budget
 permata_auth_refreshes_late_total                   refreshes over five seconds late
+permata_auth_credentials_reloaded_total             changes of the credentials
 permata_auth_waiting_callers                        callers that wait for a login, at the scrape
 ==================================================  =========================================
 
@@ -38,6 +39,7 @@ from datetime import datetime
 
 from .. import _process
 from ..events import (
+    CredentialsReloaded,
     Event,
     LoginAbandoned,
     LoginFailed,
@@ -87,6 +89,7 @@ class PermataMetrics(Collector):
         self._skipped = counter("refreshes_skipped", "No time left to refresh ahead of expiry")
         self._postponed = counter("logins_postponed", "Pauses after failures", "reason")
         self._abandoned = counter("logins_abandoned", "Logins that overran their budget")
+        self._reloaded = counter("credentials_reloaded", "Changes of the credentials")
         self._late = counter("refreshes_late", "Refreshes that began over five seconds late")
         self._duration = Histogram(
             "permata_auth_login_duration_seconds",
@@ -157,6 +160,7 @@ class PermataMetrics(Collector):
             self._skipped,
             self._postponed,
             self._abandoned,
+            self._reloaded,
             self._late,
             self._duration,
         )
@@ -232,6 +236,7 @@ class _Recorder:
             TokenInvalidated: metrics._invalidated,
             RefreshSkipped: metrics._skipped,
             LoginAbandoned: metrics._abandoned,
+            CredentialsReloaded: metrics._reloaded,
         }
         counter = counters.get(type(event))
         if counter is not None:
