@@ -703,3 +703,40 @@ def test_a_handler_of_the_process_has_its_environment(bank, monkeypatch):
         assert handler.get_token()
     with pytest.raises(ConfigurationError):
         LoginHandler.from_env({})
+
+
+def test_a_handler_of_an_environment_may_speak_snap(tmp_path, secrets):
+    pytest.importorskip("permata_auth.schemes.snap")
+    rsa = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.rsa")
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    def write():
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        secrets.add(*pem.decode().splitlines()[1:-1])
+        path.write_bytes(pem)
+
+    path = tmp_path / "key.pem"
+    write()
+    environ = {
+        "PERMATA_SCHEME": "snap",
+        "PERMATA_SNAP_TOKEN_URL": "https://bank.invalid/token",
+        "PERMATA_SNAP_CLIENT_ID": "example-client",
+        "PERMATA_SNAP_CLIENT_SECRET": "example-client-secret",
+        "PERMATA_SNAP_PRIVATE_KEY_FILE": str(path),
+        "PERMATA_SNAP_PARTNER_ID": "123456",
+        "PERMATA_SNAP_CHANNEL_ID": "95221",
+    }
+    with LoginHandler.from_env(environ) as handler:
+        rotating = handler.credentials
+        assert type(rotating.current).__name__ == "SnapCredentials"
+        assert not rotating.reload()
+        write()
+        assert rotating.reload()
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="PERMATA_SNAP_PRIVATE_KEY_FILE .* names no file"):
+        LoginHandler.from_env(environ)
