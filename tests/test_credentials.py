@@ -738,5 +738,5 @@ def test_a_handler_of_an_environment_may_speak_snap(tmp_path, secrets):
         write()
         assert rotating.reload()
     path.unlink()
-    with pytest.raises(ConfigurationError, match="PERMATA_SNAP_PRIVATE_KEY_FILE .* names no file"):
+    with pytest.raises(ConfigurationError, match=r"PERMATA_SNAP_PRIVATE_KEY_FILE .* names no file"):
         LoginHandler.from_env(environ)
