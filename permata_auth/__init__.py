@@ -2,7 +2,7 @@
 
 ::
 
-    handler = LoginHandler(PermataCredentials.from_env())
+    handler = LoginHandler.from_env()
     token = handler.get_token()
 
 The names of the design document (Rust) and the names here:
@@ -59,6 +59,7 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
+    from .credentials import RotatingCredentials
     from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
@@ -90,6 +91,7 @@ __all__ = [
     "RedisTokenStore",
     "RequestTimeoutError",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
@@ -119,6 +121,7 @@ _LAZY = {
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "RotatingCredentials": ".credentials",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

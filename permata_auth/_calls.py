@@ -55,9 +55,8 @@ class Call:
         """
         token = self._token()
         used, began = self._handler.clock.current, _clock.now()
-        reply = self._send(
-            functools.partial(self._handler.credentials.sign, token, **used.arguments)
-        )
+        signer = self._remedies.signer()
+        reply = self._send(functools.partial(signer.sign, token, **used.arguments))
         took = _clock.now() - began
         reading = Reading(url=self._url, headers=reply.headers, took=took, used=used)
         if self._remedies.apply(token, reply.status_code, reply.body, reading):

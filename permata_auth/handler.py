@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import _clock
+from ._app_settings import Settings
 from ._logging import Log
 from ._pace import Asker
 from ._readiness import HandlerInfo, Health, Readiness
 from ._reports import Reports
+from ._rotation import rotation_of
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
 from .events import Event, EventHooks
@@ -111,6 +113,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         super().__init__(
             name=name,
             label=label,  # errors name the host in any case
+            rotation=rotation_of(credentials),
             client=client,
             shared=shared,
             schedule=schedule,
@@ -119,6 +122,35 @@ class LoginHandler(Readiness, Reports, Unpicklable):
             refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
             stops_when_idle=stop_when_idle,
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, Any] | None = None,
+        *,
+        prefix: str = "PERMATA_",
+        **arguments: Any,
+    ) -> LoginHandler:
+        """Make a handler whose credentials, token store and margins the environment names.
+
+        The credentials are those that ``PERMATA_SCHEME`` names (``classic``, or ``snap``), from
+        variables and from files as :meth:`RotatingCredentials.from_env` finds them; where a value
+        comes from a file, they are loaded again when it changes. Further ``PERMATA_TOKEN_STORE``,
+        ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS`` and
+        ``PERMATA_BACKGROUND``. Raises ConfigurationError that names what is missing or wrong and
+        shows no value; ImportError for an extra that is missing.
+
+        Args:
+            environ: The variables; None: those of the process.
+            prefix: What the names of all variables begin with.
+            arguments: Of :class:`LoginHandler`, in place of what the environment says.
+        """
+        settings = Settings.of_environment(environ, prefix)
+        margins = None if arguments.get("scheduler") else settings.margins()
+        handler = cls(settings.credentials(), **settings.handler_arguments(arguments))
+        if margins is not None:
+            handler.scheduler.update_config(margins)
+        return handler
 
     def __repr__(self) -> str:
         return f"<LoginHandler {self.name!r} {self.info()}>"

@@ -46,9 +46,9 @@ def call(
 ) -> None:
     """Sign and send one request, and print the body of the response.
 
-    Sent once, since it might be a transfer; once more only if the bank rejects the token, or the
-    timestamp of a wrong clock. Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx
-    and no response, else 1.
+    Sent once, since it might be a transfer; once more only if the bank rejects the token, the
+    timestamp of a wrong clock, or the signature of credentials that have changed meanwhile.
+    Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx and no response, else 1.
     """
     problem = url_problem(url, allow_insecure_http=allows_insecure_http())
     if problem:

@@ -36,6 +36,7 @@ from permata_auth import (
     RedisTokenStore,
     RequestTimeoutError,
     RetryPolicy,
+    RotatingCredentials,
     SchedulerConfig,
     SchedulerInfo,
     SignatureError,
@@ -89,6 +90,17 @@ def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> 
         made.invalidate(made.get_access_token())
         made.clear_cache()
         made.shutdown(timeout=None)
+
+
+def rotating(load: Callable[[], PermataCredentials]) -> None:
+    made = RotatingCredentials(load, check_secs=timedelta(seconds=60))
+    scheme: Scheme = made
+    assert_type(made.current, Scheme)
+    assert_type(made.reload(), bool)
+    assert_type(RotatingCredentials.from_env({}, prefix="BANK_"), RotatingCredentials)
+    with LoginHandler.from_env({}, prefix="BANK_", store=None) as handler:
+        assert_type(handler, LoginHandler)
+    LoginHandler(scheme)
 
 
 def handler_info(info: HandlerInfo) -> None:

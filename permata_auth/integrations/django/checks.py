@@ -45,6 +45,8 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "ALLOW_UNSIGNED_WEBHOOKS",
     "WEBHOOK_VERIFY_TOKEN",
     "MAX_BODY_BYTES",
+    "SCHEME",
+    "SECRETS_DIR",
 }
 _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the environment."
 
@@ -89,7 +91,8 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 
 
 def _unknown(names: list[str]) -> Iterator[CheckMessage]:
-    unknown = ", ".join(sorted(set(names) - _KNOWN))
+    known = _KNOWN | {f"{name}_FILE" for name in _KNOWN}
+    unknown = ", ".join(sorted(name for name in {*names} - known if not name.startswith("SNAP_")))
     if unknown:
         hint = f"Known are {', '.join(sorted(_KNOWN))}."
         yield Error(f"PERMATA_AUTH has unknown keys: {unknown}", hint=hint, id="permata_auth.E001")
