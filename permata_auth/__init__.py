@@ -59,7 +59,7 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
-    from .handler import HandlerInfo, LoginHandler
+    from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
@@ -75,6 +75,7 @@ __all__ = [
     "ConfigurationError",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "InvalidClientError",
     "InvalidGrantError",
     "InvalidRequestError",
@@ -112,6 +113,7 @@ _LAZY = {
     "CallbackStatusResponse": ".callback_status",
     "FileTokenStore": ".stores.file",
     "HandlerInfo": ".handler",
+    "Health": ".handler",
     "LoginClient": ".login",
     "LoginHandler": ".handler",
     "PermataAuth": ".auth",

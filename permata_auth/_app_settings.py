@@ -15,7 +15,14 @@ from .stores import store_from_env
 from .stores.base import TokenStore
 from .webhook import DEFAULT_MAX_BODY_BYTES
 
-_FLAGS = ("PERMATA_ALLOW_INSECURE_HTTP", "PERMATA_ALLOW_UNSIGNED_WEBHOOKS", "PERMATA_BACKGROUND")
+_FLAGS = (
+    "PERMATA_ALLOW_INSECURE_HTTP",
+    "PERMATA_ALLOW_UNSIGNED_WEBHOOKS",
+    "PERMATA_BACKGROUND",
+    "PERMATA_CLOCK_CORRECTION",
+    "PERMATA_STOP_WHEN_IDLE",
+    "PERMATA_WARM_UP",
+)
 _STORE_METHODS = ("load", "save", "discard", "lock")
 
 
@@ -78,6 +85,16 @@ class Settings(Mapping[str, str]):
 
     def is_background(self) -> bool:
         return self._flag("PERMATA_BACKGROUND", default=True)
+
+    def stops_when_idle(self) -> bool:
+        return self._flag("PERMATA_STOP_WHEN_IDLE", default=False)
+
+    def corrects_clock(self) -> bool:
+        return self._flag("PERMATA_CLOCK_CORRECTION", default=True)
+
+    def warms_up(self) -> bool:
+        """Tell whether each process is to have a token before the first call that needs one."""
+        return self._flag("PERMATA_WARM_UP", default=False)
 
     def callback_status_url(self) -> str:
         url = self.get("PERMATA_CALLBACK_STATUS_URL", "").strip()

@@ -174,7 +174,10 @@ class Examination:
         credentials = self._known()
         self._require_answer()
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
-        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT) as client:
+        # Without a correction, which would hide a clock that is to be mended.
+        with LoginClient(
+            credentials, retry=retry, timeout=_TIMEOUT, clock_correction=False
+        ) as client:
             self._token = client.login()
         left = self._token.expires_in()
         return f"token {self._token.fingerprint}, which lives for {left:.0f} s"

@@ -27,10 +27,11 @@ from .base import Hint, TokenRequest, TokenResponse, error_response, token_respo
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))
 
+_BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
 #: What the bank's own words mean.
 _HINTS: tuple[Hint, ...] = (
     (
-        "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)",
+        _BAD_TIMESTAMP,
         ClockError,
         "correct this machine's clock and let NTP keep it",
     ),
@@ -246,6 +247,13 @@ class PermataCredentials(Secret):
             return status_code == 401
         payload = json_object(body) or {}
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
+
+    def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal."""
+        if status_code not in (400, 401, 403):
+            return False
+        described = str((json_object(body) or {}).get("ErrorDescription"))
+        return re.search(_BAD_TIMESTAMP, described.lower()) is not None
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:
