@@ -50,7 +50,15 @@ class SchedulerConfig:
 
 @attrs.frozen(kw_only=True)
 class SchedulerInfo:
-    """The running schedule, as it was when asked. Times are aware UTC; ``attempts`` have failed."""
+    """The running schedule at one moment. Times are aware UTC.
+
+    Args:
+        name: The scheduler's name.
+        expires_at: The expiry that the schedule was started for.
+        next_refresh_at: The moment of the next call of the callback.
+        seconds_until_refresh: The seconds to that moment.
+        attempts: The number of calls that have failed.
+    """
 
     name: str
     expires_at: datetime
@@ -243,8 +251,8 @@ class TokenScheduler(Unpicklable):
             name = f"permata-auth-{self.name}"
             running.start(schedule.timer(name, self, TokenScheduler._fire))
         except BaseException as error:
-            # Without this, what a signal handler throws into start() would leave a schedule that
-            # counts as active and has no timer.
+            # Without this, an exception that a signal handler throws into start() would leave a
+            # schedule that counts as active and has no timer.
             running.end(schedule)
             schedule.cancelled.set()
             if not isinstance(error, RuntimeError):
