@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
+    from .transport import Transport
     from .webhook import WebhookProcessor, WebhookResponse
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "TokenScheduler",
     "TokenStore",
     "TokenStoreError",
+    "Transport",
     "TransportError",
     "UnauthorizedClientError",
     "UnsupportedGrantTypeError",
@@ -103,6 +105,7 @@ _LAZY = {
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "Transport": ".transport",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

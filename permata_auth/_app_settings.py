@@ -13,8 +13,10 @@ from .scheduler import SchedulerConfig
 from .schemes.classic import PermataCredentials
 from .stores import store_from_env
 from .stores.base import TokenStore
+from .transport import Transport, transport_from_env
 
 _FLAGS = ("PERMATA_ALLOW_INSECURE_HTTP", "PERMATA_ALLOW_UNSIGNED_WEBHOOKS", "PERMATA_BACKGROUND")
+_PATHS = ("PERMATA_CLIENT_CERT", "PERMATA_CLIENT_KEY", "PERMATA_CA_BUNDLE")
 _STORE_METHODS = ("load", "save", "discard", "lock")
 
 
@@ -39,6 +41,8 @@ class Settings(Mapping[str, str]):
             raise KeyError(name)
         if isinstance(value, int) and name in _FLAGS:
             return str(value)
+        if isinstance(value, os.PathLike) and name in _PATHS:
+            return str(os.fspath(value))
         if not isinstance(value, str):  # an int may have lost a zero, bytes have no encoding
             raise ConfigurationError(f"{name} must be a str")
         return value
@@ -56,6 +60,10 @@ class Settings(Mapping[str, str]):
 
     def credentials(self) -> PermataCredentials:
         return PermataCredentials.from_env(self)
+
+    def transport(self) -> Transport | None:
+        """Return how to connect, or None where no setting says so; reads the files it names."""
+        return transport_from_env(self)
 
     def store(self) -> TokenStore | None:
         """Return the store that ``PERMATA_TOKEN_STORE`` is, or is the URL of."""

@@ -13,7 +13,7 @@ import attrs
 from requests.utils import get_environ_proxies
 
 from . import _clock
-from ._http import exchange, http_date, new_session
+from ._http import exchange, http_date
 from ._settings import url_problem
 from .exceptions import (
     CallbackStatusError,
@@ -29,6 +29,7 @@ from .schemes.base import json_object
 from .schemes.classic import PermataCredentials
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
+from .transport import Transport, session_by
 
 _TIMEOUT = (5.0, 10.0)
 _MAX_EXCHANGE_SECS = 20.0
@@ -67,6 +68,7 @@ class Examination:
         credentials: Reads the credentials; called once, by the first check.
         store: Makes the token store, or returns None where there is none; called by the last.
         url: The URL for a signed call with an empty JSON object; empty: no signed call is made.
+        transport: Says how to connect; called once, by the first check. None: as requests does.
     """
 
     def __init__(
@@ -74,10 +76,13 @@ class Examination:
         credentials: Callable[[], PermataCredentials],
         store: Callable[[], TokenStore | None],
         url: str,
+        transport: Callable[[], Transport | None] = lambda: None,
     ) -> None:
         self._read_credentials = credentials
         self._make_store = store
         self._url = url
+        self._read_transport = transport
+        self._transport: Transport | None = None
         self._credentials: PermataCredentials | None = None
         self._token: AccessToken | None = None
         self._skew: float | None = None
@@ -122,8 +127,12 @@ class Examination:
             problem = url_problem(self._url, allow_insecure_http=credentials.allow_insecure_http)
             if problem is not None:
                 raise ConfigurationError(f"the URL for signed calls {problem}")
+        transport = self._transport = self._read_transport()
         self._credentials = credentials
-        return f"complete, for {self._endpoint.hostname}"
+        proxy = f", through the proxy {transport.proxy}" if transport and transport.proxy else ""
+        expires_at = transport and transport.expires_at
+        until = f", client certificate until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ""
+        return f"complete, for {self._endpoint.hostname}{proxy}{until}"
 
     def _check_name(self) -> str:
         host = self._endpoint.hostname
@@ -139,7 +148,7 @@ class Examination:
     def _check_connection(self) -> str:
         """Ask for the server's front page, which needs no credentials."""
         endpoint = self._endpoint
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             began = _clock.now()
             reply = exchange(
                 session,
@@ -175,7 +184,8 @@ class Examination:
         credentials = self._known()
         self._require_answer()
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
-        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT) as client:
+        transport = self._transport
+        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT, transport=transport) as client:
             self._token = client.login()
         left = self._token.expires_in()
         return f"token {self._token.fingerprint}, which lives for {left:.0f} s"
@@ -188,7 +198,7 @@ class Examination:
             raise _Skipped("give --url or PERMATA_CALLBACK_STATUS_URL to make a signed call")
         body = b"{}"
         headers = credentials.sign(self._token.value, "POST", self._url, body)
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             reply = exchange(
                 session,
                 "POST",
@@ -247,6 +257,8 @@ class Examination:
         return urlsplit(self._known().token_url)
 
     def _require_direct(self) -> None:
+        if self._transport is not None and self._transport.proxy is not None:
+            raise _Skipped(f"left to the proxy {self._transport.proxy}")
         if get_environ_proxies(self._known().token_url, no_proxy=None).get(self._endpoint.scheme):
             raise _Skipped("left to the proxy that the environment names")
 

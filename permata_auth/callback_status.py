@@ -10,7 +10,7 @@ import attrs
 import requests
 
 from . import _clock
-from ._http import Connections, Reply, connect_and_read, exchange
+from ._http import Reply, connect_and_read, exchange
 from ._logging import Log, ids, tagged
 from ._settings import Unpicklable, url_problem
 from .auth import signed_names
@@ -18,6 +18,7 @@ from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthErro
 from .handler import LoginHandler
 from .login import RetryPolicy
 from .schemes.base import json_object
+from .transport import Transport, connections
 
 logger = Log(__name__)
 
@@ -46,7 +47,8 @@ class CallbackStatusClient(Unpicklable):
     ``url`` is https, plain http only to loopback (or anywhere with ``allow_insecure_http``).
     ``timeout`` is (connect, read) in seconds for each attempt, ``pool_size`` the number of threads
     that can send at once over connections that are kept. ``session`` brings the caller's own
-    proxies, CA bundle or adapters, and is not closed here. Raises ConfigurationError.
+    proxies, CA bundle or adapters, and is not closed here; ``transport`` its client certificate, CA
+    bundle and proxy, by default those of the handler. Raises ConfigurationError, also for both.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -59,6 +61,7 @@ class CallbackStatusClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        transport: Transport | None = None,
         pool_size: int = 32,
         allow_insecure_http: bool = False,
     ) -> None:
@@ -74,7 +77,9 @@ class CallbackStatusClient(Unpicklable):
         self.retry = retry or RetryPolicy()
         self._handler = handler
         self._timeout = connect_and_read(timeout)
-        self._connections = Connections(session, pool_size=pool_size)
+        if session is None and transport is None:
+            transport = handler.transport
+        self._connections = connections(session, transport, pool_size=pool_size)
 
     def __repr__(self) -> str:
         return f"<CallbackStatusClient for {self.url.partition('?')[0]!r}>"

@@ -7,7 +7,7 @@ import requests
 import tenacity
 
 from . import _clock
-from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
+from ._http import Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
 from ._settings import Unpicklable, duration, require_members, seconds
@@ -20,6 +20,7 @@ from .exceptions import (
 )
 from .schemes.base import Scheme, TokenRequest, TokenResponse
 from .tokens import AccessToken
+from .transport import Transport, connections
 
 logger = Log(__name__)
 
@@ -106,6 +107,8 @@ class LoginClient(Unpicklable):
         session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
             here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
             take no part. Proxies and CA bundle from the environment work without one.
+        transport: Client certificate, CA bundle and proxy. None: as the environment says, or
+            ``session``; with both a ConfigurationError is raised.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -117,6 +120,7 @@ class LoginClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        transport: Transport | None = None,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
         if not isinstance(retry, RetryPolicy | None):
@@ -124,7 +128,8 @@ class LoginClient(Unpicklable):
         self.retry = retry or RetryPolicy()
         self._scheme = credentials
         self._timeout = connect_and_read(timeout)
-        self._connections = Connections(session)
+        self._connections = connections(session, transport)
+        self._transport = transport
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -134,6 +139,11 @@ class LoginClient(Unpicklable):
     def credentials(self) -> Scheme:
         """The credentials that it logs in with."""
         return self._scheme
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport that it was given."""
+        return self._transport
 
     def __enter__(self) -> LoginClient:
         return self

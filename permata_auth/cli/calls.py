@@ -7,11 +7,12 @@ import json
 import click
 
 from .. import _clock
-from .._http import Reply, connect_and_read, exchange, new_session
+from .._http import Reply, connect_and_read, exchange
 from .._settings import url_problem
 from ..callback_status import CallbackStatusClient
 from ..login import RetryPolicy
 from ..schemes.classic import CANONICALIZERS, PermataCredentials
+from ..transport import session_by
 from .base import Body, TemporaryFailure, cli, example, handler_from_env, timeout_option
 
 
@@ -42,7 +43,10 @@ def call(
     if problem:
         raise click.BadParameter(problem, param_hint="URL")
     headers = {"Content-Type": content_type} if body else {}
-    with handler_from_env(background=False) as handler, new_session(1) as session:
+    with (
+        handler_from_env(background=False) as handler,
+        session_by(handler.transport, 1) as session,
+    ):
         until = _clock.now() + timeout
 
         def send(token: str) -> Reply:

@@ -9,6 +9,7 @@ import click
 from .._doctor import Examination
 from ..schemes.classic import PermataCredentials
 from ..stores import store_from_env
+from ..transport import transport_from_env
 from .base import cli, example
 
 
@@ -22,7 +23,7 @@ def doctor(url: str | None) -> None:
     all is well, 75 if waiting may help, 1 if it will not.
     """
     url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
-    examination = Examination(PermataCredentials.from_env, store_from_env, url)
+    examination = Examination(PermataCredentials.from_env, store_from_env, url, transport_from_env)
     for finding in examination.run():
         click.echo(str(finding))
     raise click.exceptions.Exit(examination.exit_code)

@@ -146,9 +146,10 @@ class Services:
         settings, given = self._settings, self._given
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
-            return Examination(settings.credentials, self._new_store, url)
+            return Examination(settings.credentials, self._new_store, url, settings.transport)
         # The store of a handler that the application made is the handler's own affair.
-        return Examination(lambda: cast("PermataCredentials", given.credentials), lambda: None, url)
+        credentials = cast("PermataCredentials", given.credentials)
+        return Examination(lambda: credentials, lambda: None, url, lambda: given.transport)
 
     def close(self, timeout: float = 1.0) -> None:
         """Stop what this process runs, if it was ever used; waits ``timeout`` seconds at most."""
@@ -168,6 +169,7 @@ class Services:
         handler = LoginHandler(
             settings.credentials(),
             store=self._once("store", self._new_store),
+            transport=settings.transport(),
             on_event=self._event_hook(),
             background=settings.is_background(),
         )
@@ -217,6 +219,8 @@ class Services:
 class _Session(requests.Session):
     def __init__(self, handler: LoginHandler) -> None:
         super().__init__()
+        if handler.transport is not None:
+            handler.transport.mount(self)
         self.auth = PermataAuth(handler)
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
