@@ -66,13 +66,13 @@ class Transport(Secret):
         *,
         client_key_password: str | None = None,
     ) -> None:
-        values = dict(
-            zip(
-                _NAMES,
-                (client_cert, client_key, ca_bundle, proxy, client_key_password),
-                strict=True,
-            )
-        )
+        values = {
+            "client_cert": client_cert,
+            "client_key": client_key,
+            "ca_bundle": ca_bundle,
+            "proxy": proxy,
+            "client_key_password": client_key_password,
+        }
         problem = self._take(values, str)
         if problem:
             del values, proxy, client_key_password  # error reports show the locals of frames
@@ -154,12 +154,10 @@ class Transport(Secret):
         """Keep the arguments; return all that is wrong with them."""
         problems = _problems(values, label)
         found = [f"{label(name)} {problem}" for name, problem in problems.items()]
-        paths = {
-            name: None if name in problems or values[name] is None else os.fspath(values[name])
-            for name in _PATHS
-        }
-        self._proxy: str | None = values["proxy"]
-        self._files = TlsFiles(**paths, password=values["client_key_password"], label=label)
+        good = {name: None if name in problems else value for name, value in values.items()}
+        paths = {name: _text(good[name]) for name in _PATHS}
+        self._proxy: str | None = good["proxy"]
+        self._files = TlsFiles(**paths, password=good["client_key_password"], label=label)
         if any(paths.values()):
             try:
                 self._files.current()
@@ -168,18 +166,15 @@ class Transport(Secret):
         return "; ".join(found)
 
 
-def transport_from_env(
-    environ: Mapping[str, str] | None = None, *, prefix: str = "PERMATA_"
-) -> Transport | None:
+def transport_from_env(settings: Mapping[str, str] | None = None) -> Transport | None:
     """Return :meth:`Transport.from_env`, or None where none of its variables is set.
 
     Args:
-        environ: In place of ``os.environ``.
-        prefix: What the names of the variables begin with.
+        settings: In place of ``os.environ``; errors show it, so its repr shows no value.
     """
-    environ = os.environ if environ is None else environ
-    is_set = any(environ.get(prefix + name.upper(), "").strip() for name in _NAMES)
-    return Transport.from_env(environ, prefix=prefix) if is_set else None
+    names = [f"PERMATA_{name.upper()}" for name in _NAMES]
+    is_set = any((os.environ if settings is None else settings).get(n, "").strip() for n in names)
+    return Transport.from_env(settings) if is_set else None
 
 
 def connections(
@@ -217,6 +212,10 @@ def _problems(values: dict[str, Any], label: Callable[[str], str]) -> dict[str, 
             if values[name] is not None:
                 found[name] = f"needs {label('client_cert')}"
     return {name: problem for name, problem in found.items() if problem is not None}
+
+
+def _text(path: _Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
 
 
 def _path_problem(value: object) -> str | None:

@@ -122,8 +122,7 @@ def _retire(given: requests.Session | None, connection: Connection) -> None:
     if connection.session is given:
         return
     idle: list[Any] = []
-    adapters = list(connection.session.adapters.values())
-    for pool in (pool for adapter in adapters for pool in pools_of(adapter)):
+    for pool in _pools(connection.session):
         queue = pool.pool
         if queue is not None:
             idle += [each for each in list(queue.queue) if each is not None]
@@ -135,6 +134,11 @@ def _retire(given: requests.Session | None, connection: Connection) -> None:
         if hasattr(each.sock, "detach") and (descriptor := each.sock.detach()) >= 0:
             os.close(descriptor)
     _retired.append((connection, idle))
+
+
+def _pools(session: requests.Session) -> Iterator[Any]:
+    for adapter in list(session.adapters.values()):
+        yield from pools_of(adapter)
 
 
 def pools_of(adapter: BaseAdapter) -> Iterator[Any]:

@@ -17,7 +17,9 @@
 The settings are ``app.config["PERMATA_TOKEN_URL"]`` and so on, under the names of the environment
 variables, and the environment's own values for what is not in ``app.config``. Besides those of the
 credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
-``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; for webhooks
+``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; to connect ``PERMATA_CLIENT_CERT``,
+``PERMATA_CLIENT_KEY``, ``PERMATA_CLIENT_KEY_PASSWORD``, ``PERMATA_CA_BUNDLE``, ``PERMATA_PROXY``,
+for logins, callback statuses and the session's calls alike; for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
 Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed.
