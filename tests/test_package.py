@@ -30,6 +30,7 @@ SURFACE = {
     "SchedulerInfo",
     "TokenScheduler",
     "TokenStore",
+    "Transport",
     "WebhookProcessor",
     "WebhookResponse",
     "sign_request",

@@ -475,6 +475,35 @@ def test_one_context_is_made_for_a_change_however_many_connections(server, files
     assert len(made) == 1
 
 
+def test_a_context_in_use_is_never_changed(server, files, monkeypatch):
+    changed = []
+    transport = files.transport()
+    for name in ("set_alpn_protocols", "load_verify_locations", "load_cert_chain"):
+        monkeypatch.setattr(ssl.SSLContext, name, lambda *a, name=name, **k: changed.append(name))
+    with transport.session() as session:
+        for _ in range(2):
+            session.get(server.url, headers={"Connection": "close"})
+    assert server.connections == 2
+    assert changed == []
+
+
+def test_files_that_change_while_they_are_read_are_read_again(server, files, monkeypatch):
+    original = ssl.SSLContext.load_cert_chain
+    renewals = ["three", "two"]
+
+    def load(self, *args, **kwargs):
+        loaded = original(self, *args, **kwargs)
+        if renewals:
+            files.renew(renewals.pop())
+        return loaded
+
+    monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", load)
+    with client(server, files.transport()) as own:
+        for _ in range(3):
+            own.login()
+    assert server.clients == ["two", "three", "three"]
+
+
 HALVES = {
     "certificate first": ("cert", "key"),
     "key first": ("key", "cert"),
@@ -810,6 +839,16 @@ def test_a_proxy_by_tls_is_trusted_by_the_bundle_and_shown_no_certificate(author
         own.login()
     assert server.clients == ["one", "one"]
     assert seen == [None]
+
+
+@pytest.mark.parametrize("proxy", ["http://", "http://:1", "127.0.0.1:1"])
+def test_a_malformed_proxy_of_the_environment_is_an_error_that_names_it(
+    server, files, monkeypatch, proxy
+):
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    errors = (TransportError, ConfigurationError)
+    with client(server, files.transport()) as own, pytest.raises(errors, match="HTTPS_PROXY"):
+        own.login()
 
 
 # What else goes by it.

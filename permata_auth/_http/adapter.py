@@ -7,9 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 import requests
+from requests.utils import prepend_scheme_if_needed, select_proxy
 
 from .._settings import Unpicklable
 from .deadlines import DeadlineAdapter
+from .errors import host_and_port
 from .sessions import pools_of
 from .tls import Tls, TlsFiles
 
@@ -50,11 +52,13 @@ class TransportAdapter(Unpicklable, DeadlineAdapter):
             request, stream=stream, timeout=timeout, proxies=self._proxies or proxies
         )
 
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        return self._current().get_connection_with_tls_context(*args, **kwargs)
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        return self._current().pool(request.url or "", proxies)
 
-    def get_connection(self, *args: Any, **kwargs: Any) -> Any:  # of requests 2.31
-        return self._current().get_connection(*args, **kwargs)
+    def get_connection(self, url: str, proxies: Any = None) -> Any:  # of requests 2.31
+        return self._current().pool(url, proxies)
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Leave the connection as it is: all that requests would add is in the context."""
@@ -101,11 +105,15 @@ class _Connections(DeadlineAdapter):
             kwargs["proxy_ssl_context"] = self.tls.for_proxy()
         return super().proxy_manager_for(proxy, ssl_context=self.tls.context, **kwargs)
 
-    def build_connection_pool_key_attributes(
-        self, request: Any, verify: Any, cert: Any = None
-    ) -> Any:
-        where, _tls = super().build_connection_pool_key_attributes(request, True)
-        return where, {}  # not even the context that some versions of requests put in
+    def pool(self, url: str, proxies: Any) -> Any:
+        # Not as requests does: some of its versions put a context of their own in here.
+        proxy = select_proxy(url, proxies)
+        if not proxy:
+            return self.poolmanager.connection_from_url(url)
+        proxy = prepend_scheme_if_needed(proxy, "http")
+        if not host_and_port(proxy):
+            raise requests.exceptions.InvalidProxyURL("the proxy's URL has no host")
+        return self.proxy_manager_for(proxy).connection_from_url(url)
 
     def close_idle(self) -> None:
         # Not close(): a thread that has got its pool, and no connection yet, would find it closed.

@@ -20,10 +20,11 @@ environment is asked for what is not there. Besides those of the credentials: ``
 URL, ``cache:`` and the alias of a cache, or a TokenStore), ``REFRESH_BUFFER_SECS``,
 ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or its dotted path); to
 connect ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` and ``PROXY``, for
-logins, callback statuses and the session's calls alike; for webhooks ``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
-``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``. Without an app secret
-the webhook endpoint answers 503, unless unsigned webhooks are allowed. ``manage.py check`` names
-what is missing or wrong, and ``manage.py permata_doctor`` tries it all out.
+logins, callback statuses and the session's calls alike; for webhooks ``CALLBACK_STATUS_URL``,
+``APP_SECRETS`` (a list, or text with commas in between), ``ALLOW_UNSIGNED_WEBHOOKS``,
+``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``. Without an app secret the webhook endpoint answers
+503, unless unsigned webhooks are allowed. ``manage.py check`` names what is missing or wrong, and
+``manage.py permata_doctor`` tries it all out.
 
 Nothing happens before the first use: no thread, no connection, no login.
 """
