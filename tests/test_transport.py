@@ -120,6 +120,13 @@ def server(authority):
         yield server
 
 
+@pytest.fixture
+def closing(authority):
+    """One that ends each connection after one response."""
+    with Bank(authority, reply(head="Connection: close")) as server:
+        yield server
+
+
 ONCE = RetryPolicy(attempts=1)
 
 
@@ -454,7 +461,7 @@ def test_a_call_that_is_under_way_ends_as_it_began(authority, files):
         assert server.connections == 2, "that of the slow call is not used again"
 
 
-def test_one_context_is_made_for_a_change_however_many_connections(server, files, monkeypatch):
+def test_one_context_is_made_for_a_change_however_many_connections(closing, files, monkeypatch):
     made = []
     original = ssl.SSLContext.load_cert_chain
 
@@ -468,22 +475,22 @@ def test_one_context_is_made_for_a_change_however_many_connections(server, files
         for name in ("one", "two"):
             if name == "two":
                 files.renew(name)
-            calls = together(16, lambda: session.get(server.url, headers={"Connection": "close"}))
+            calls = together(16, lambda: session.get(closing.url))
             assert [call.value().status_code for call in calls] == [200] * 16
-            session.get(server.url)
-            assert server.clients[-1] == name
+            session.get(closing.url)
+            assert closing.clients[-1] == name
     assert len(made) == 1
 
 
-def test_a_context_in_use_is_never_changed(server, files, monkeypatch):
+def test_a_context_in_use_is_never_changed(closing, files, monkeypatch):
     changed = []
     transport = files.transport()
     for name in ("set_alpn_protocols", "load_verify_locations", "load_cert_chain"):
         monkeypatch.setattr(ssl.SSLContext, name, lambda *a, name=name, **k: changed.append(name))
     with transport.session() as session:
         for _ in range(2):
-            session.get(server.url, headers={"Connection": "close"})
-    assert server.connections == 2
+            session.get(closing.url)
+    assert closing.connections == 2
     assert changed == []
 
 
@@ -686,11 +693,12 @@ def test_a_roll_over_of_the_authority_fails_no_login(authority, other, files):
         assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_a_bundle_is_all_that_is_trusted_however_many_connections(server, files):
+def test_a_bundle_is_all_that_is_trusted_however_many_connections(closing, files):
     transport = files.transport()
     with transport.session() as session:
         for _ in range(3):
-            session.get(server.url, headers={"Connection": "close"}, verify=True)
+            session.get(closing.url)
+    assert closing.connections == 3
     context = transport._files.current().context
     assert context.cert_store_stats()["x509_ca"] == 1
 

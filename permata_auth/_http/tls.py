@@ -58,6 +58,11 @@ class _Watch:
     problem: str = ""
     turn: threading.Lock = attrs.Factory(threading.Lock)
 
+    def fresh(self, states: _States) -> Tls | None:
+        """Return what was made of these states of the files, if it is still of use."""
+        is_fresh = self.tls is not None and states == self.states and not self.tls.is_over
+        return self.tls if is_fresh else None
+
 
 class TlsFiles:
     """A client certificate, its key and a CA bundle, looked at whenever they are needed.
@@ -107,9 +112,7 @@ class TlsFiles:
         """
         watch = self._watches.get()
         states = _states(self.client_cert, self.client_key, self.bundle)
-        if watch.tls is None or states != watch.states or watch.tls.is_over:
-            return self._reload(watch, states)
-        return watch.tls
+        return watch.fresh(states) or self._reload(watch, states)
 
     def _first(self) -> _Watch:
         return _Watch(self._inherited[-1].tls if self._inherited else None)
@@ -119,8 +122,9 @@ class TlsFiles:
         # that has it. It goes on with the files of before, or loads by itself where it has none.
         has_turn = watch.turn.acquire(blocking=False)
         try:
-            if watch.tls is not None and not has_turn:
-                return watch.tls
+            fresh = watch.fresh(states) if has_turn else watch.tls
+            if fresh is not None:  # another thread has loaded it, or is about to
+                return fresh
             problems, tls = self._load(is_first=watch.tls is None)
             if tls is not None:
                 if watch.states:
