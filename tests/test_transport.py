@@ -431,8 +431,11 @@ def test_all_idle_connections_are_closed_when_one_call_has_seen_the_change(serve
 
         assert len(together(5, get)) == 5
         assert server.connections == 5
-        files.renew("two")
-        session.get(server.url)
+        with session.get(server.url, stream=True) as under_way:  # it keeps the old pool alive
+            files.renew("two")
+            session.get(server.url)
+            until(lambda: len(server._served) == 4, what="the idle ones are closed")
+            assert under_way.json()
         until(lambda: len(server._served) == 5, what="all of the old ones are closed")
         session.get(server.url)
         assert (server.connections, server.clients[-2:]) == (6, ["two", "two"])
