@@ -79,7 +79,7 @@ class TransportAdapter(Unpicklable, DeadlineAdapter):
             return connections
         # Of two threads that come here at once, both make connections with the new files.
         new = self._connections = _Connections(tls, self._pool_maxsize)
-        # Where whoever closes a session, or retires it in a forked child, looks for connections.
+        # A session that is closed, or retired in a forked child, looks for its connections here.
         self.poolmanager, self.proxy_manager = new.poolmanager, new.proxy_manager
         if connections is not None:
             connections.close_idle()
