@@ -94,7 +94,9 @@ class Transport(Secret):
         environ = os.environ if environ is None else environ
         values = {name: environ.get(prefix + name.upper(), "").strip() or None for name in _NAMES}
         transport = cls.__new__(cls)
-        problem = transport._take(values, lambda name: prefix + name.upper())
+        problem = transport._take(  # noqa: SLF001 - a second constructor of this class
+            values, lambda name: prefix + name.upper()
+        )
         if problem:
             del environ, values  # error reports show the locals of frames
             raise ConfigurationError(problem)

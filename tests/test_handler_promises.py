@@ -1,4 +1,4 @@
-"""What a handler promises, seen from outside: logins, tokens, errors, events and records."""
+"""The promises of a handler, seen from outside: logins, tokens, errors, events and records."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_of_a_foreign_error_the_class_alone_is_kept(clock, make_handler, secrets
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), REFUSED, TransportError("no answer")])
 def test_a_foreign_error_and_a_refusal_make_one_login_for_one_call(scripted, error):
-    """What is worth another attempt is the client's business, and nobody else tries again."""
+    """The client alone decides on another attempt, and nothing else tries again."""
     handler, client = scripted(error)
     with pytest.raises(type(error)):
         handler.get_token()
@@ -317,14 +317,22 @@ def test_a_shutdown_ends_a_wait_between_two_attempts_without_waiting(clock, bank
 
 
 def test_a_shutdown_ends_a_refresh_in_the_background_that_waits_for_its_next_attempt(clock, bank):
-    """It waits for a refresh that is running: without end, if it did not end that wait first."""
+    """It waits for a refresh that is running: without end, if it did not end that wait first.
+
+    The refresh has joined a login that an explicit refresh() began, which may try again.
+    """
     handler = LoginHandler(bank.credentials())
     token = handler.get_token()
     bank.fail_for(600, status=503, retry_after=15, on="token")
-    clock.advance(600)
+    clock.advance(595)
+    refresh = Call(handler.refresh)
+    until(lambda: any(name.startswith("permata-auth-login") for name in clock.sleepers))
+    clock.advance(5)
+    assert handler.info().waiting == 2
     began = clock.now()
     Call(handler.shutdown, timeout=None).value()
     assert clock.now() == began
+    assert isinstance(refresh.join().error, TransportError)
     assert not handler.scheduler.is_active
     assert handler.get_token() == token
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("permata-auth-login")])

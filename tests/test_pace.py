@@ -40,7 +40,7 @@ def pace(clock):
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Decide what is drawn: the bounds of the last draw, and how far between them it falls."""
+    """Decide each draw: the bounds of the last one, and how far between them it falls."""
 
     class Draw:
         bounds = None
@@ -221,6 +221,12 @@ def test_a_memory_of_zero_seconds_pauses_for_none(pace, clock):
     assert held(pace) == set()
 
 
+def test_a_short_memory_doubles_up_to_the_same_bound(clock):
+    assert fail(Pace(0.001), InvalidClientError("refused", status_code=401), 30).count == 30
+    pause = fail(Pace(0.001), InvalidClientError("refused", status_code=401), 30)
+    assert pause.until - pause.failed_at == 300
+
+
 def test_each_row_has_a_count_of_its_own(pace):
     fail(pace, busy(), 3)
     assert fail(pace, busy(3)).count == 1
@@ -305,7 +311,7 @@ def test_a_success_ends_the_counts_too(pace):
         assert fail(pace, error).count == 1
 
 
-# What is told
+# Records and events
 
 
 def test_the_pause_that_lasts_longest_is_named(clock, pace, draw):

@@ -1,4 +1,4 @@
-"""The services of one application: made from its settings, each part at its first use."""
+"""The services of one application, each made from its settings at its first use."""
 
 from __future__ import annotations
 
@@ -24,16 +24,21 @@ logger = Log(__name__)
 
 _T = TypeVar("_T")
 
-_CALL_TIMEOUT = (5.0, 30.0)
+_CALL_TIMEOUT_SECS = (5.0, 30.0)
 _NOT_CONFIGURED = "not configured; the status command says why"
 _WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 
 
 class Services:
-    """The handler of one application, and what goes with it.
+    """The handler of one application, with its session, its webhooks and its health.
 
-    Nothing is made before it is asked for, so a mistake in the settings is a ConfigurationError
-    there. Thread-safe; a forked child has connections of its own.
+    Each service is made at its first use, where a mistake in the settings is a
+    ConfigurationError. Thread-safe; a forked child has connections of its own.
+
+    Args:
+        settings: The application's own settings, by the names of the environment variables.
+        handler: A handler that exists, in place of one made from the settings.
+        on_event: Called with each event of the handler that is made.
     """
 
     def __init__(
@@ -63,8 +68,8 @@ class Services:
 
         A call waits 5 s to connect and 30 s for each read, unless ``timeout=`` says otherwise.
         """
-        # An ancestor's session stays where it is: to collect it in a child could mean to wait for
-        # a lock that a thread of the ancestor held at the fork.
+        # The session of the process before a fork stays in the dict: to collect it in the child
+        # could mean to wait for a lock that a thread of the parent held at the fork.
         return self._once(("session", _process.identity()), lambda: _Session(self.handler))
 
     @property
@@ -80,12 +85,12 @@ class Services:
     def webhook(self, read: Callable[[int], bytes], headers: Mapping[str, str]) -> WebhookResponse:
         """Return the response to one webhook, as :meth:`WebhookProcessor.process`; never raises.
 
-        Where the settings are wrong, or have no app secret, it is 503.
+        The response is 503 where the settings are wrong or have no app secret.
 
         Args:
-            read: Reads the request's body, given the size in bytes above which it is refused;
-                raises WebhookPayloadError where the body cannot be had. Any other error means
-                that the body broke off on its way.
+            read: Reads the request's body; called with the size in bytes above which the body is
+                refused. Raises WebhookPayloadError for a body that is refused or was read before;
+                any other exception means that the body broke off on its way.
             headers: The request's headers.
         """
         processor = self._processor()
@@ -100,7 +105,11 @@ class Services:
         return processor.process(body, headers)
 
     def verification(self, query: str | bytes) -> WebhookResponse:
-        """Return the response to a GET request of the provider; never raises, 503 as above."""
+        """Return the response to a GET request of the provider; never raises, 503 as above.
+
+        Args:
+            query: The query as received.
+        """
         processor = self._processor()
         return _not_configured() if processor is None else processor.verify(query)
 
@@ -122,7 +131,7 @@ class Services:
         return 200, _health("success", "no token is needed yet", 0.0)
 
     def status(self) -> dict[str, str]:
-        """Say for a person how things stand, without a login. May block for a slow token store.
+        """Describe the settings and the shared token, without a login. May block for a slow store.
 
         Raises ConfigurationError, or ImportError for an extra that is missing.
         """
@@ -147,12 +156,17 @@ class Services:
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
             return Examination(settings.credentials, self._new_store, url, settings.transport)
-        # The store of a handler that the application made is the handler's own affair.
+        # A handler that the application made has its own store, which only it knows.
         credentials = cast("PermataCredentials", given.credentials)
         return Examination(lambda: credentials, lambda: None, url, lambda: given.transport)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Stop what this process runs, if it was ever used; waits ``timeout`` seconds at most."""
+        """Shut down the handler, if it was ever used in this process.
+
+        Args:
+            timeout: The seconds to wait at most for a refresh that is running; one by default, so
+                that a server's shutdown is not held up.
+        """
         handler = self._made.get("handler")
         if handler is not None:
             handler.shutdown(timeout)
@@ -224,8 +238,8 @@ class _Session(requests.Session):
         self.auth = PermataAuth(handler)
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
-        if how.get("timeout") is None:  # which requests takes to mean for ever
-            how["timeout"] = _CALL_TIMEOUT
+        if how.get("timeout") is None:  # requests would wait without end
+            how["timeout"] = _CALL_TIMEOUT_SECS
         return super().send(request, **how)
 
 

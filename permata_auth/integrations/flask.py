@@ -15,14 +15,16 @@
         return permata.session.post(url, json=inquiry).json()
 
 The settings are ``app.config["PERMATA_TOKEN_URL"]`` and so on, under the names of the environment
-variables, and the environment's own values for what is not in ``app.config``. Besides those of the
-credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
+variables; each setting that is not in ``app.config`` comes from the environment. Besides those of
+the credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
 ``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; to connect ``PERMATA_CLIENT_CERT``,
 ``PERMATA_CLIENT_KEY``, ``PERMATA_CLIENT_KEY_PASSWORD``, ``PERMATA_CA_BUNDLE``, ``PERMATA_PROXY``,
 for logins, callback statuses and the session's calls alike; for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
-Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
+middleware may read the body of a webhook before where Flask keeps the bytes
+(``request.get_data()``); where it has used them up, the response is 400.
 """
 
 from __future__ import annotations
@@ -54,17 +56,17 @@ _KEY = "permata_auth"
 
 
 class PermataAuthExtension:
-    """The handler of the current application, and what goes with it.
+    """The handler of the current application, with its session and its webhooks.
 
     May be made at import, in a process that forks its workers too: neither it nor ``init_app()``
     starts a thread, opens a connection or reads a setting. The properties need an application
     context, which every request and command has. Raises ConfigurationError for wrong arguments.
 
     Args:
-        app: An application for :meth:`init_app`.
+        app: An application for :meth:`init_app`, or None for an application factory.
         handler: One handler for every application of this extension; by default each application
             makes its own from its settings, at the first use.
-        on_event: The event hook of the handlers that are made.
+        on_event: The event hook of the handlers that are made; none by default.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class PermataAuthExtension:
     ) -> None:
         self._handler = handler
         self._on_event = on_event
-        self._new_services({})  # refuses wrong arguments here, where they are given
+        self._new_services({})  # refuses wrong arguments here and not at the first request
         if app is not None:
             self.init_app(app)
 
@@ -86,6 +88,9 @@ class PermataAuthExtension:
         Returns ``app``. An application has one extension, and so one account at the bank: for a
         second one a ConfigurationError is raised. A second account is a
         :class:`permata_auth.LoginHandler` of its own.
+
+        Args:
+            app: The application; its settings are read at the first use.
         """
         if not isinstance(app, Flask):
             raise ConfigurationError("app must be a Flask application")
@@ -141,8 +146,8 @@ def _current() -> Services:
 
 
 #: ``POST /webhook``, ``GET /webhook`` and ``GET /health``. They check no CSRF token: where an
-#: extension does so for all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` is what tells
-#: the sender of a webhook, and ``PERMATA_WEBHOOK_VERIFY_TOKEN`` that of a verification.
+#: extension does so for all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` identifies the
+#: sender of a webhook, ``PERMATA_WEBHOOK_VERIFY_TOKEN`` the sender of a verification.
 blueprint = Blueprint("permata_auth", __name__)
 
 
@@ -165,9 +170,9 @@ def _response(answer: WebhookResponse) -> Response:
 
 
 def _body(limit: int) -> bytes:
-    """Return the request's body, or one byte more than is allowed, which tells a larger one.
+    """Return the request's body; of a body that is too large, one byte more than is allowed.
 
-    Where something has read the body before this view, Flask may have kept the bytes.
+    Where other code has read the body before this view, Flask may have kept the bytes.
     """
     body = bytearray()
     try:
@@ -177,7 +182,7 @@ def _body(limit: int) -> bytes:
     except RequestEntityTooLarge:  # MAX_CONTENT_LENGTH of the app
         raise WebhookPayloadError("the body is too large", status_code=413) from None
     if not found or len(found) < min(request.content_length or 0, limit):
-        raise WebhookPayloadError("the body did not arrive, or something has read it before")
+        raise WebhookPayloadError("the body did not arrive, or was read before this view")
     return found
 
 
@@ -208,7 +213,7 @@ def token() -> None:
 
 @commands.command()
 def status() -> None:
-    """Check the settings and show the shared token, if any. Logs nobody in."""
+    """Check the settings and show the shared token, if any. Makes no login."""
     with _expected_errors():
         for name, value in _current().status().items():
             click.echo(f"{name}: {value}")

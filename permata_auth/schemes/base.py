@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from .._bank import is_temporary
+from .._json import json_object
 from ..exceptions import (
     InvalidClientError,
     InvalidGrantError,
@@ -109,18 +110,6 @@ class Scheme(Protocol):
             status_code: The HTTP status of the call's response.
             body: Its body.
         """
-
-
-def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in ``body``, or None.
-
-    Never raises: the parser's own errors hold the whole document, and with it the token.
-    """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def token_response(
@@ -235,7 +224,7 @@ def error_response(
     reason = _reason(json_object(body) or {}, secrets)
     if reason.code == str(status_code):
         reason = Reason(None, reason.description)
-    if status_code == 429 or status_code >= 500:
+    if is_temporary(status_code):
         kind = _UNAVAILABLE
     elif 300 <= status_code < 400:
         kind = _REDIRECT

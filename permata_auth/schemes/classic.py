@@ -14,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 import attrs
 
 from .. import _clock
+from .._json import json_object
 from .._settings import Secret, flag_or_none, url_problem
 from ..exceptions import (
     ClockError,
@@ -21,7 +22,7 @@ from ..exceptions import (
     InvalidClientError,
     TokenEndpointError,
 )
-from .base import Hint, TokenRequest, TokenResponse, error_response, json_object, token_response
+from .base import Hint, TokenRequest, TokenResponse, error_response, token_response
 
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))

@@ -63,7 +63,7 @@ def _clean(monkeypatch):
 
 @pytest.fixture
 def configure():
-    """Set ``PERMATA_AUTH`` for a bank, or to what is given, until the end of the test."""
+    """Set ``PERMATA_AUTH`` for a bank, or to these settings, until the end of the test."""
     active = []
 
     def configure(bank=None, caches=None, **more):

@@ -164,6 +164,7 @@ def test_margins_and_event_hook_reach_the_handler(make_app, bank):
     with app.app_context():
         permata.handler.get_token()
         config = permata.handler.scheduler.config
+        permata.handler.shutdown()  # waits for the events of the login
 
     assert (config.refresh_buffer_secs, config.min_schedule_time_secs) == (100.0, 1.0)
     assert "LoginSucceeded" in [type(event).__name__ for event in events]

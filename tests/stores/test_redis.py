@@ -251,6 +251,8 @@ def test_a_connection_that_the_server_closed_is_replaced_at_once(redis_server, c
         "nonsense",
         "",
         "redis://127.0.0.1:port",
+        "redis://user:example/secret@127.0.0.1",
+        "redis://[example-secret",
         "redis://127.0.0.1:0",
         "redis://127.0.0.1/example-secret",
         "redis://127.0.0.1/0/1",
@@ -281,7 +283,7 @@ def test_a_wrong_url_is_a_configuration_error_at_once_that_quotes_nothing(url):
     with pytest.raises(ConfigurationError, match="not valid") as caught:
         RedisTokenStore(url)
     assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 def test_the_options_of_a_url_are_used(redis_server):
@@ -372,11 +374,11 @@ def test_an_error_that_was_thrown_in_passes_through(client, monkeypatch):
         store.load(KEY)
 
 
-def test_a_reply_that_makes_no_sense_is_a_store_error(client, monkeypatch):
+def test_a_senseless_response_is_a_store_error(client, monkeypatch):
     store = RedisTokenStore(client, credentials=credentials())
     for reply in (None, 7, [b"x"], [b"x", None], [b"x", b"1"]):
         monkeypatch.setattr(client, "eval", lambda *args, reply=reply: reply)
-        with pytest.raises(TokenStoreError, match="no sense"):
+        with pytest.raises(TokenStoreError, match="senseless response"):
             store.load(KEY)
 
 
@@ -425,7 +427,7 @@ def test_urls_of_every_scheme_make_the_right_connection(url, connection):
 
 
 def test_unbound_it_asks_for_credentials(client):
-    with pytest.raises(ConfigurationError, match="give RedisTokenStore credentials"):
+    with pytest.raises(ConfigurationError, match="RedisTokenStore needs credentials"):
         RedisTokenStore(client).load(KEY)
 
 

@@ -15,16 +15,21 @@
     from permata_auth.integrations.django import get_session
     get_session().post(url, json=inquiry)
 
-The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; the
-environment is asked for what is not there. Besides those of the credentials: ``TOKEN_STORE`` (a
-URL, ``cache:`` and the alias of a cache, or a TokenStore), ``REFRESH_BUFFER_SECS``,
-``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or its dotted path); to
-connect ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` and ``PROXY``, for
-logins, callback statuses and the session's calls alike; for webhooks ``CALLBACK_STATUS_URL``,
-``APP_SECRETS`` (a list, or text with commas in between), ``ALLOW_UNSIGNED_WEBHOOKS``,
-``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``. Without an app secret the webhook endpoint answers
-503, unless unsigned webhooks are allowed. ``manage.py check`` names what is missing or wrong, and
-``manage.py permata_doctor`` tries it all out.
+The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; each
+setting that is not there comes from the environment. Besides those of the credentials:
+``TOKEN_STORE`` (a URL, ``cache:`` and the alias of a cache, or a TokenStore),
+``REFRESH_BUFFER_SECS``, ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or
+its dotted path); to connect ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``,
+``CA_BUNDLE`` and ``PROXY``, for logins, callback statuses and the session's calls alike; for
+webhooks ``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
+``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
+middleware may read the body of a webhook before by ``request.body``; where it has used the stream
+up, the response is 400.
+
+``manage.py check`` names every setting that is missing or wrong, ``manage.py permata_status`` shows
+the shared token, ``manage.py permata_token`` prints one, and ``manage.py permata_doctor`` tries
+everything out.
 
 Nothing happens before the first use: no thread, no connection, no login.
 """

@@ -64,8 +64,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
-    """Check for settings that are fine on a developer's machine alone."""
-    if any(isinstance(each, Error) for each in check_settings()):  # what is wrong is named there
+    """Check for settings that are right only on a developer's machine."""
+    if any(isinstance(each, Error) for each in check_settings()):  # these are reported already
         return []
     there = DjangoSettings()
     found: list[CheckMessage] = []
