@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
+    from .transport import Transport
     from .webhook import WebhookProcessor, WebhookResponse
 
 __all__ = [
@@ -100,6 +101,7 @@ __all__ = [
     "TokenScheduler",
     "TokenStore",
     "TokenStoreError",
+    "Transport",
     "TransportError",
     "UnauthorizedClientError",
     "UnsupportedGrantTypeError",
@@ -122,6 +124,7 @@ _LAZY = {
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
     "RotatingCredentials": ".credentials",
+    "Transport": ".transport",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

@@ -18,6 +18,7 @@ from .scheduler import SchedulerConfig
 from .schemes.base import Scheme
 from .stores import store_from_env
 from .stores.base import TokenStore
+from .transport import Transport, transport_from_env
 
 _PREFIX = "PERMATA_"
 _FLAGS = (
@@ -113,8 +114,15 @@ class Settings(Mapping[str, str]):
             "background": self.is_background,
             "stop_when_idle": self.stops_when_idle,
             "clock_correction": self.corrects_clock,
+            "transport": self.transport,
         }
+        if given.get("client") is not None:  # which has a clock and a transport of its own
+            del made["clock_correction"], made["transport"]
         return {name: make() for name, make in made.items() if name not in given} | dict(given)
+
+    def transport(self) -> Transport | None:
+        """Return how to connect, or None where no setting says so; reads the files it names."""
+        return transport_from_env(self, prefix=self._prefix)
 
     def store(self) -> TokenStore | None:
         """Return the store that ``PERMATA_TOKEN_STORE`` is or names, or None."""

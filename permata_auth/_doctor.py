@@ -15,7 +15,7 @@ from requests.utils import get_environ_proxies
 
 from . import _clock
 from ._bank import is_temporary, unavailable
-from ._http import exchange, http_date, new_session
+from ._http import exchange, http_date
 from ._settings import url_problem
 from .exceptions import (
     ClockError,
@@ -29,6 +29,7 @@ from .login import LoginClient, RetryPolicy
 from .schemes.base import Scheme, is_signature_rejected
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
+from .transport import Transport, session_by
 
 _TIMEOUT = (5.0, 10.0)
 _MAX_EXCHANGE_SECS = 20.0
@@ -68,6 +69,7 @@ class Examination:
         store: Makes the token store, or returns None where there is none; called by the last.
         url: The URL for a signed call with an empty JSON object; empty: no signed call is made.
         origins: Tells where each setting came from that the first of these has read.
+        transport: Says how to connect; called once, by the first check. None: as requests does.
     """
 
     def __init__(
@@ -75,12 +77,16 @@ class Examination:
         credentials: Callable[[], Scheme],
         store: Callable[[], TokenStore | None],
         url: str,
+        *,
         origins: Callable[[], Mapping[str, str]] = dict,
+        transport: Callable[[], Transport | None] = lambda: None,
     ) -> None:
         self._read_credentials = credentials
         self._make_store = store
         self._url = url
         self._origins = origins
+        self._read_transport = transport
+        self._transport: Transport | None = None
         self._credentials: Any | None = None
         self._token: AccessToken | None = None
         self._skew: float | None = None
@@ -126,12 +132,16 @@ class Examination:
             problem = url_problem(self._url, allow_insecure_http=is_open)
             if problem is not None:
                 raise ConfigurationError(f"the URL for signed calls {problem}")
+        transport = self._transport = self._read_transport()
         self._credentials = credentials
+        proxy = f", through the proxy {transport.proxy}" if transport and transport.proxy else ""
+        expires_at = transport and transport.expires_at
+        until = f", client certificate until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ""
         places: dict[str, list[str]] = {}
         for name, place in self._origins().items():
             places.setdefault(place, []).append(name)
         found = [f"; {', '.join(names)} from {place}" for place, names in places.items()]
-        return f"complete, for {self._endpoint.hostname}{''.join(found)}"
+        return f"complete, for {self._endpoint.hostname}{proxy}{until}{''.join(found)}"
 
     def _check_name(self) -> str:
         host = self._endpoint.hostname
@@ -147,7 +157,7 @@ class Examination:
     def _check_connection(self) -> str:
         """Ask for the server's front page, which needs no credentials."""
         endpoint = self._endpoint
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             began = _clock.now()
             reply = exchange(
                 session,
@@ -185,7 +195,11 @@ class Examination:
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
         # Without a correction, which would hide a clock that is to be mended.
         with LoginClient(
-            credentials, retry=retry, timeout=_TIMEOUT, clock_correction=False
+            credentials,
+            retry=retry,
+            timeout=_TIMEOUT,
+            transport=self._transport,
+            clock_correction=False,
         ) as client:
             self._token = client.login()
         left = self._token.expires_in()
@@ -199,7 +213,7 @@ class Examination:
             raise _Skipped("give --url or PERMATA_CALLBACK_STATUS_URL to make a signed call")
         body = b"{}"
         headers = credentials.sign(self._token.value, "POST", self._url, body)
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             reply = exchange(
                 session,
                 "POST",
@@ -257,6 +271,8 @@ class Examination:
         return urlsplit(str(self._known().token_url))
 
     def _require_direct(self) -> None:
+        if self._transport is not None and self._transport.proxy is not None:
+            raise _Skipped(f"left to the proxy {self._transport.proxy}")
         if get_environ_proxies(self._known().token_url, no_proxy=None).get(self._endpoint.scheme):
             raise _Skipped("left to the proxy that the environment names")
 

@@ -25,6 +25,7 @@ from .schemes.base import Scheme
 from .stores.base import TokenStore
 from .stores.sharing import share
 from .tokens import AccessToken
+from .transport import Transport
 
 __all__ = ["HandlerInfo", "Health", "LoginHandler"]
 
@@ -49,6 +50,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         name: Labels log records, events, threads and errors. By default the token endpoint's host.
         client: Logs in; made for the same credentials, and not closed here. By default a
             LoginClient of the handler's own.
+        transport: Client certificate, CA bundle and proxy of the handler's own client.
         scheduler: Runs the refresh in the background, for this handler alone; not shut down here.
             By default one of the handler's own.
         store: Shares the token between processes. By default each process has its own.
@@ -76,6 +78,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         client: LoginClient | None = None,
         scheduler: TokenScheduler | None = None,
         store: TokenStore | None = None,
+        transport: Transport | None = None,
         on_event: Callable[[Event], object] | None = None,
         clamp_to_lifetime: bool = True,
         refusal_memory_secs: Seconds = 5.0,
@@ -94,7 +97,13 @@ class LoginHandler(Readiness, Reports, Unpicklable):
             raise ConfigurationError("clock_correction is for the client; give it to that")
         self._credentials = credentials
         self._owns_client = client is None
-        client = client or LoginClient(credentials, clock_correction=clock_correction)
+        if client is not None and transport is not None:
+            raise ConfigurationError(
+                "transport= and client= exclude each other; give it to the client"
+            )
+        client = client or LoginClient(
+            credentials, transport=transport, clock_correction=clock_correction
+        )
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
         shared = share(store, credentials, timeout=store_timeout, budget=budget)
@@ -165,6 +174,12 @@ class LoginHandler(Readiness, Reports, Unpicklable):
     def credentials(self) -> Scheme:
         """The credentials that logins and signatures are made with."""
         return self._credentials
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport of its client: how calls to the bank are to be sent, too."""
+        found = getattr(self._client, "transport", None)
+        return found if isinstance(found, Transport) else None
 
     @property
     def scheduler(self) -> TokenScheduler:

@@ -8,7 +8,7 @@ import tenacity
 
 from . import _clock
 from ._clock_offset import ClockOffset, Reading
-from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
+from ._http import Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
 from ._pace import is_refusal
@@ -24,6 +24,7 @@ from .exceptions import (
 )
 from .schemes.base import Scheme, TokenResponse
 from .tokens import AccessToken
+from .transport import Transport, connections
 
 logger = Log(__name__)
 
@@ -110,6 +111,8 @@ class LoginClient(Unpicklable):
         session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
             here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
             take no part. Proxies and CA bundle from the environment work without one.
+        transport: Client certificate, CA bundle and proxy. None: as the environment says, or
+            ``session``; with both a ConfigurationError is raised.
         clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
             the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
             by default, so that a wrong clock costs one request and no call.
@@ -124,6 +127,7 @@ class LoginClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        transport: Transport | None = None,
         clock_correction: bool | None = None,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
@@ -135,7 +139,8 @@ class LoginClient(Unpicklable):
         self._scheme = credentials
         self._rotation = rotation_of(credentials)
         self._timeout = connect_and_read(timeout)
-        self._connections = Connections(session)
+        self._connections = connections(session, transport)
+        self._transport = transport
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -145,6 +150,11 @@ class LoginClient(Unpicklable):
     def credentials(self) -> Scheme:
         """The credentials that it logs in with."""
         return self._scheme
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport that it was given."""
+        return self._transport
 
     def __enter__(self) -> LoginClient:
         return self

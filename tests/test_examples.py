@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WITH_A_BANK = {
     "quickstart": ["'StatusCode': '00'", "1 logins"],
+    "mutual_tls": ["'StatusCode': '00'"],
     "signed_request": ["200 {'StatusCode': '00'"],
     "callback_status": ["200 00 Success"],
     "webhook_forwarding": [

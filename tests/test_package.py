@@ -32,6 +32,7 @@ SURFACE = {
     "SchedulerInfo",
     "TokenScheduler",
     "TokenStore",
+    "Transport",
     "WebhookProcessor",
     "WebhookResponse",
     "sign_request",

@@ -6,9 +6,10 @@ import click
 
 from .. import _clock
 from .._calls import Call, LoginFailedError, Sign
-from .._http import Reply, connect_and_read, exchange, new_session
+from .._http import Reply, connect_and_read, exchange
 from .._settings import url_problem
 from ..schemes.classic import CANONICALIZERS
+from ..transport import session_by
 from .base import Body, allows_insecure_http, cli, example, fail_unless_ok, handler_from_env
 
 
@@ -54,7 +55,10 @@ def call(
     if problem:
         raise click.BadParameter(problem, param_hint="URL")
     headers = {"Content-Type": content_type} if body else {}
-    with handler_from_env(background=False) as handler, new_session(1) as session:
+    with (
+        handler_from_env(background=False) as handler,
+        session_by(handler.transport, 1) as session,
+    ):
         until = _clock.now() + timeout
 
         def send(sign: Sign) -> Reply:

@@ -23,7 +23,11 @@ def doctor(url: str | None) -> None:
     url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
     settings = Settings({})
     examination = Examination(
-        settings.credentials, settings.store, url, origins=lambda: settings.origins
+        settings.credentials,
+        settings.store,
+        url,
+        origins=lambda: settings.origins,
+        transport=settings.transport,
     )
     for finding in examination.run():
         click.echo(str(finding))

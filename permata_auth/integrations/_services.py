@@ -192,10 +192,16 @@ class Services:
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
             return Examination(
-                settings.credentials, self._new_store, url, origins=lambda: settings.origins
+                settings.credentials,
+                self._new_store,
+                url,
+                origins=lambda: settings.origins,
+                transport=settings.transport,
             )
         # A handler that the application made has its own store, which only it knows.
-        return Examination(lambda: given.credentials, lambda: None, url)
+        return Examination(
+            lambda: given.credentials, lambda: None, url, transport=lambda: given.transport
+        )
 
     def close(self, timeout: float = 1.0) -> None:
         """Shut down the handler, if it was ever used in this process.
@@ -263,6 +269,8 @@ class Services:
 class _Session(requests.Session):
     def __init__(self, handler: LoginHandler) -> None:
         super().__init__()
+        if handler.transport is not None:
+            handler.transport.mount(self)
         self.auth = PermataAuth(handler)
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:

@@ -10,6 +10,8 @@ permata_auth.E005         ``CALLBACK_STATUS_URL`` is wrong
 permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
                           ``WEBHOOK_VERIFY_TOKEN`` is wrong
 permata_auth.E007         the settings are right one by one, but not together
+permata_auth.E008         ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` or
+                          ``PROXY`` is wrong
 permata_auth.W001         ``check --deploy``: webhooks are taken from anybody
 permata_auth.W002         ``check --deploy``: the cache of ``TOKEN_STORE`` is not shared
 permata_auth.W003         webhooks are answered with 503: there is no app secret
@@ -32,6 +34,11 @@ from ._services import DjangoServices
 from ._settings import DjangoSettings
 
 _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
+    "CLIENT_CERT",
+    "CLIENT_KEY",
+    "CLIENT_KEY_PASSWORD",
+    "CA_BUNDLE",
+    "PROXY",
     "TOKEN_STORE",
     "REFRESH_BUFFER_SECS",
     "MIN_SCHEDULE_TIME_SECS",
@@ -110,6 +117,7 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
         ("E004", there.max_body_bytes),
         ("E004", there.event_hook),
         ("E005", lambda: _check_callback_status_url(there)),
+        ("E008", there.transport),
         ("E006", there.app_secrets),
         ("E006", there.allows_unsigned),
         ("E006", there.verify_token),
