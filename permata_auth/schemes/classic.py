@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import hmac
 import os
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping
 
 import attrs
 
-from .. import _clock
 from .._settings import Secret, flag_or_none, url_problem
 from ..exceptions import (
     ClockError,
@@ -22,9 +19,8 @@ from ..exceptions import (
     TokenEndpointError,
 )
 from .base import Hint, TokenRequest, TokenResponse, error_response, json_object, token_response
-
-#: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
-WIB = timezone(timedelta(hours=7))
+from .canonical import CANONICALIZERS, minify, raw, strip_all  # noqa: F401 - their first home
+from .jakarta import timestamp
 
 #: What the bank's own words mean.
 _HINTS: tuple[Hint, ...] = (
@@ -46,49 +42,7 @@ _HINTS: tuple[Hint, ...] = (
 )
 
 _LOGIN_BODY = b"grant_type=client_credentials"
-_WHITESPACE = b" \t\n\r\v\f"
-_STRING_OR_WHITESPACE = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[ \t\n\r]+', re.DOTALL)
 _PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-
-
-def strip_all(body: bytes) -> bytes:
-    """Remove every whitespace byte, those inside JSON strings too."""
-    return body.translate(None, _WHITESPACE)
-
-
-def minify(body: bytes) -> bytes:
-    """Remove JSON's whitespace outside strings; everything else stays as it is, byte for byte."""
-    return _STRING_OR_WHITESPACE.sub(lambda match: match[1] or b"", body)
-
-
-def raw(body: bytes) -> bytes:
-    """Return ``body`` as it is."""
-    return body
-
-
-#: What of a body is signed. The sources disagree; most of them do as ``strip_all`` does.
-CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
-    "strip_all": strip_all,
-    "minify": minify,
-    "raw": raw,
-}
-
-
-def timestamp(clock_offset: float = 0.0) -> str:
-    """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``.
-
-    Args:
-        clock_offset: Seconds to add to this machine's clock.
-    """
-    # Rounded to the clock's own precision before it is cut: as a float, a whole millisecond may
-    # lie a hair below itself.
-    whole, micros = divmod(round((_clock.wall() + clock_offset) * 1_000_000), 1_000_000)
-    return f"{_wall_clock(whole)}.{micros // 1000:03d}+07:00"
-
-
-@functools.lru_cache(maxsize=2)  # a third of the cost of signing, and the same for a whole second
-def _wall_clock(posix: int) -> str:
-    return datetime.fromtimestamp(posix, WIB).replace(tzinfo=None).isoformat()
 
 
 def hmac_sha256(key: bytes, message: bytes) -> str:
