@@ -45,6 +45,7 @@ def load_private_key(
         name: The setting that the sentence begins with.
         allow_short: Take a key below 2048 bits, as of a bank's sample.
     """
+    _require_extra()
     keys = _read(text, passphrase, name)
     private = [key for key in keys if hasattr(key, "private_bytes")]
     if len(private) > 1:
@@ -52,8 +53,20 @@ def load_private_key(
     if not private:
         kind = "a certificate" if isinstance(keys[0], Certificate) else "a public key"
         raise ConfigurationError(f"{name} is {kind}; the private key is needed")
-    key: RSAPrivateKey = _checked(private[0], RSAPrivateKey, name, allow_short=allow_short)
+    key: RSAPrivateKey = check_private_key(private[0], name=name, allow_short=allow_short)
     return key
+
+
+def check_private_key(key: Any, *, name: str = "the key", allow_short: bool = False) -> Any:
+    """Return a key that is loaded already; raise as :func:`load_private_key` if it is of no use.
+
+    Args:
+        key: An RSAPrivateKey.
+        name: The setting that the sentence begins with.
+        allow_short: Take a key below 2048 bits, as of a bank's sample.
+    """
+    _require_extra()
+    return _checked(key, RSAPrivateKey, name, allow_short=allow_short)
 
 
 def load_public_keys(
@@ -69,6 +82,7 @@ def load_public_keys(
         name: The setting that the sentence begins with.
         allow_short: Take keys below 2048 bits, as of a bank's sample.
     """
+    _require_extra()
     found = []
     for key in _read(text, None, name):
         if hasattr(key, "private_bytes"):
@@ -78,12 +92,15 @@ def load_public_keys(
     return found
 
 
-def _read(text: str, passphrase: str | None, name: str) -> list[Any]:
-    """Return the keys and certificates in a text, at least one."""
+def _require_extra() -> None:
     if _missing is not None:
         raise ImportError(
             "RSA keys need cryptography: pip install 'permata-auth[snap]'"
         ) from _missing
+
+
+def _read(text: str, passphrase: str | None, name: str) -> list[Any]:
+    """Return the keys and certificates in a text, at least one."""
     try:
         return [_loaded(label, content, passphrase) for label, content in _blocks(text)]
     except _UnusableKeyError as error:

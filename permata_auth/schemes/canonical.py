@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from ..exceptions import ConfigurationError
+
 _WHITESPACE = b" \t\n\r\v\f"
 _STRING_OR_WHITESPACE = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[ \t\n\r]+', re.DOTALL)
 
@@ -30,3 +32,11 @@ CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
     "minify": minify,
     "raw": raw,
 }
+
+
+def canonical(body: bytes, name: str) -> bytes:
+    """Return what of a body is signed; raise ConfigurationError for a name that does not exist."""
+    canonicalize = CANONICALIZERS.get(name)
+    if canonicalize is None:
+        raise ConfigurationError(f"canonicalizer must be one of {', '.join(CANONICALIZERS)}")
+    return canonicalize(body)

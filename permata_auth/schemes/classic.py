@@ -6,12 +6,11 @@ import base64
 import hashlib
 import hmac
 import os
-import re
 from collections.abc import Mapping
 
 import attrs
 
-from .._settings import Secret, flag_or_none, url_problem
+from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
 from ..exceptions import (
     ClockError,
     ConfigurationError,
@@ -19,7 +18,7 @@ from ..exceptions import (
     TokenEndpointError,
 )
 from .base import Hint, TokenRequest, TokenResponse, error_response, json_object, token_response
-from .canonical import CANONICALIZERS, minify, raw, strip_all  # noqa: F401 - their first home
+from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa: F401
 from .jakarta import timestamp
 
 #: What the bank's own words mean.
@@ -42,7 +41,6 @@ _HINTS: tuple[Hint, ...] = (
 )
 
 _LOGIN_BODY = b"grant_type=client_credentials"
-_PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def hmac_sha256(key: bytes, message: bytes) -> str:
@@ -181,10 +179,7 @@ class PermataCredentials(Secret):
         if self.organization_name is None:
             raise ConfigurationError("organization_name is needed to sign calls")
         now = timestamp(clock_offset)
-        canonicalize = CANONICALIZERS.get(canonicalizer or self.canonicalizer)
-        if canonicalize is None:
-            raise ConfigurationError(f"canonicalizer must be one of {', '.join(CANONICALIZERS)}")
-        payload = canonicalize(body)
+        payload = canonical(body, canonicalizer or self.canonicalizer)
         signed = b"%b:%b:%b" % (token.encode(), now.encode(), payload)
         return {
             "Authorization": f"Bearer {token}",
@@ -204,7 +199,7 @@ class PermataCredentials(Secret):
 def _problems(values: Mapping[str, object]) -> dict[str, str]:
     """Say what is wrong with which field; never shows a value."""
     names = ("api_key", "client_id", "client_secret", "static_key", "organization_name")
-    found = {name: _text_problem(values[name]) for name in names}
+    found = {name: text_problem(values[name]) for name in names}
     if values["organization_name"] is None:
         del found["organization_name"]
     if found["client_id"] is None and ":" in str(values["client_id"]):
@@ -216,17 +211,7 @@ def _problems(values: Mapping[str, object]) -> dict[str, str]:
     found["token_url"] = (
         url_problem(url, allow_insecure_http=is_open is True) if url else "is missing"
     )
-    header = values["api_key_header"]
-    if not isinstance(header, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
-        found["api_key_header"] = "must be the name of an HTTP header"
+    found["api_key_header"] = header_problem(values["api_key_header"])
     if values["canonicalizer"] not in list(CANONICALIZERS):
         found["canonicalizer"] = f"must be one of {', '.join(CANONICALIZERS)}"
     return {name: problem for name, problem in found.items() if problem is not None}
-
-
-def _text_problem(value: object) -> str | None:
-    if value is None or value == "":
-        return "is missing"
-    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
-        return "must be printable ASCII with no space around it"
-    return None

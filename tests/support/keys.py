@@ -11,13 +11,16 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 SNAP: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors/snap.json").read_text())
 
 PASSPHRASE = "example passphrase"
 DER = base64.b64decode(SNAP["private_key"])
 KEY: rsa.RSAPrivateKey = serialization.load_der_private_key(DER, None)
+
+#: What `sign` and `verify` of a key take after the message.
+RSA_SHA256 = (padding.PKCS1v15(), hashes.SHA256())
 
 _Encoding = serialization.Encoding
 _PKCS8 = serialization.PrivateFormat.PKCS8
