@@ -76,16 +76,19 @@ them, which is why the bank listens on loopback unless told otherwise.
 from __future__ import annotations
 
 try:
+    import cryptography as _cryptography
     import werkzeug as _werkzeug
 except ModuleNotFoundError as _error:
     raise ImportError(
-        "permata_auth.sandbox needs Werkzeug: pip install 'permata-auth[sandbox]'"
+        "permata_auth.sandbox needs Werkzeug and cryptography: pip install 'permata-auth[sandbox]'"
     ) from _error
 
 from .fault_book import Gate
 from .messages import IssuedToken, RecordedRequest
 from .server import Sandbox
+from .snap.checks import SnapRules
+from .snap.merchant import MerchantResponse
 
-__all__ = ["Gate", "IssuedToken", "RecordedRequest", "Sandbox"]
+__all__ = ["Gate", "IssuedToken", "MerchantResponse", "RecordedRequest", "Sandbox", "SnapRules"]
 
-del _werkzeug
+del _cryptography, _werkzeug
