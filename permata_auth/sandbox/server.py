@@ -186,8 +186,14 @@ class Sandbox(SnapBank):
         }
         return PermataCredentials(**(arguments | overrides))
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment variables that point a client at this bank."""
+    def environment(self, scheme: str = "classic") -> dict[str, str]:
+        """Return the environment variables that point a client at this bank.
+
+        Args:
+            scheme: "classic" or "snap": for which of its dialects.
+        """
+        if scheme == "snap":
+            return self.snap_environment()
         return {
             "PERMATA_TOKEN_URL": self.token_url,
             "PERMATA_API_KEY": rules.API_KEY,
@@ -219,11 +225,10 @@ class Sandbox(SnapBank):
         """Return the environment variables that point a client at the SNAP side."""
         settings = self._snap_settings()
         settings["private_key"] = one_line(settings["private_key"])
-        texts = {
-            name: str(v).lower() if isinstance(v, bool) else str(v) for name, v in settings.items()
+        return {
+            "PERMATA_SCHEME": "snap",
+            **{f"PERMATA_SNAP_{name.upper()}": _text(value) for name, value in settings.items()},
         }
-        ours = {f"PERMATA_SNAP_{name.upper()}": text for name, text in texts.items()}
-        return {"PERMATA_SCHEME": "snap", **ours}
 
     def _snap_settings(self) -> dict[str, Any]:
         """Return the arguments of the client's credentials, as this bank's rules want them."""
@@ -285,3 +290,7 @@ class Sandbox(SnapBank):
         line = f"{request.method} {request.path}".encode("unicode_escape").decode()
         _log.log(level, "Sandbox answered %s: %s (%s)", line, reply.status or "-", reply.reason)
         return attrs.evolve(reply, delay=reply.delay + self.latency)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -147,7 +147,10 @@ class Caller:
 
     def _connection(self) -> http.client.HTTPConnection:
         parts = urlsplit(self.url)
-        kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+        kinds: dict[str, type[http.client.HTTPConnection]] = {
+            "http": http.client.HTTPConnection,
+            "https": http.client.HTTPSConnection,
+        }
         if parts.scheme not in kinds:
             raise ValueError("the URL of a merchant begins with http:// or https://")
         return kinds[parts.scheme](parts.netloc, timeout=self.timeout)
