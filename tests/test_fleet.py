@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 _LIFE = 2.0
 _BUFFER = 0.5
 _SHORTEST_TURN = _LIFE - _BUFFER * 1.1  # with the largest jitter
+SCHEMES = ["classic", "snap"]
 
 
 @pytest.fixture(params=sorted(servers()))
@@ -113,9 +114,34 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
         assert not any(answer["rejected"] for answer in answers)
 
 
-def test_a_rejected_token_is_replaced_once_for_all(make_bank, make_hosts, one_server):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_outage_of_logins_fails_no_call_in_fifteen_lives(
+    make_bank, make_hosts, one_server, scheme
+):
+    bank = make_bank(token_lifetime=_LIFE)
+    environment = bank.environment(scheme)
+    (host,) = make_hosts(
+        1, bank, one_server.url, processes=8, threads=4, buffer=_BUFFER * 2, minimum=0.0,
+        environment=environment,
+    )  # fmt: skip
+    assert shares_one_token([host])
+    host.tell("call", seconds=15 * _LIFE, interval=0.4)
+    until(lambda: bank.logins >= 8, timeout=60)
+    bank.fail_for(0.7 * _LIFE, status=503, on="token")  # from a login on: over the next refresh
+    answers = host.answers()
+    assert not errors(answers)
+    assert not any(answer["rejected"] for answer in answers)
+    assert bank.logins >= 15
+    longest_turn = sum(gaps(bank)) / len(gaps(bank))
+    assert longest_turn > _LIFE / 2 * 0.8, gaps(bank)  # one login each time the buffer is reached
+    assert bank.duplicates == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_rejected_token_is_replaced_once_for_all(make_bank, make_hosts, one_server, scheme):
     bank = make_bank()
-    hosts = make_hosts(2, bank, one_server.url, processes=4, threads=4)
+    environment = bank.environment(scheme)
+    hosts = make_hosts(2, bank, one_server.url, processes=4, threads=4, environment=environment)
     assert shares_one_token(hosts)
     bank.revoke_all_tokens()
     answers = ask_all(hosts, "call", seconds=1.0)
