@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
     from .handler import HandlerInfo, LoginHandler
     from .login import LoginClient, RetryPolicy
+    from .schemes.snap import SnapCredentials
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
     from .webhook import WebhookProcessor, WebhookResponse
@@ -78,6 +79,7 @@ __all__ = [
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
+    "SnapCredentials",
     "TokenEndpointError",
     "TokenEndpointUnavailableError",
     "TokenScheduler",
@@ -103,6 +105,7 @@ _LAZY = {
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "SnapCredentials": ".schemes.snap",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

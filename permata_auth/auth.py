@@ -12,6 +12,8 @@ from requests.structures import CaseInsensitiveDict
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
 from .handler import LoginHandler
+from .schemes import base
+from .schemes.base import needs_token
 
 
 def sign_request(
@@ -33,9 +35,14 @@ def sign_request(
         raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
     if not url.startswith("https://"):
         _refuse_insecure(handler, url)
+    credentials = handler.credentials
     try:
-        return handler.credentials.sign(
-            handler.get_token(), method, url, body, canonicalizer=canonicalizer
+        return credentials.sign(
+            handler.get_token() if needs_token(credentials) else "",
+            method,
+            url,
+            body,
+            canonicalizer=canonicalizer,
         )
     except PermataAuthError as error:
         raise error.with_traceback(None) from None  # without the frames that hold the token
@@ -45,8 +52,7 @@ def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str
     """Return the names of the headers that ``handler`` signs with; raise if it cannot sign."""
     if not isinstance(handler, LoginHandler):
         raise ConfigurationError("handler must be a LoginHandler")
-    signed = handler.credentials.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer)
-    return tuple(signed)
+    return base.signed_names(handler.credentials, canonicalizer)
 
 
 class PermataAuth(AuthBase):
@@ -71,6 +77,7 @@ class PermataAuth(AuthBase):
     def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
         self._signed_names = signed_names(handler, canonicalizer)
         self._handler = handler
+        self._needs_token = needs_token(handler.credentials)
         self._canonicalizer = canonicalizer
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -91,12 +98,12 @@ class PermataAuth(AuthBase):
 
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
-        token = _bearer(request)
+        token = _bearer(request) if self._needs_token else ""
         # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        if self._note(response, token):
+        if token and self._note(response, token):
             response = self._send_again(response, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That

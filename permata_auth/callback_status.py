@@ -17,7 +17,7 @@ from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
 from .handler import LoginHandler
 from .login import RetryPolicy
-from .schemes.base import json_object
+from .schemes.base import json_object, needs_token
 
 logger = Log(__name__)
 
@@ -152,11 +152,11 @@ class _Delivery:
     def attempt(self) -> Reply | PermataAuthError:
         """Sign and send; raise what is worth another attempt, return what is not."""
         try:
-            token = self.handler.get_token(max(self.until - _clock.now(), 0.001))
+            token = self._token()
         except PermataAuthError as error:
             return error  # the login has had attempts of its own
         reply = self.reply = self._post(token)
-        if self.handler.note_response(
+        if token and self.handler.note_response(
             token, reply.status_code, reply.body, is_second=self.has_renewed
         ):
             self.has_renewed = True
@@ -169,6 +169,11 @@ class _Delivery:
                 retry_after=reply.retry_after,
             )
         return reply
+
+    def _token(self) -> str:
+        if not needs_token(self.handler.credentials):
+            return ""
+        return self.handler.get_token(max(self.until - _clock.now(), 0.001))
 
     def _post(self, token: str) -> Reply:
         signed = self.handler.credentials.sign(token, "POST", self.url, self.body)

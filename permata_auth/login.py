@@ -176,7 +176,7 @@ class LoginClient(Unpicklable):
             body=request.body,
             timeout=self._timeout,
             deadline=until,
-            setting="PERMATA_TOKEN_URL",
+            setting=request.url_setting,
         )
         try:
             return self._read(reply, asked_at)

@@ -11,7 +11,8 @@ from .._http import Reply, connect_and_read, exchange, new_session
 from .._settings import url_problem
 from ..callback_status import CallbackStatusClient
 from ..login import RetryPolicy
-from ..schemes.classic import CANONICALIZERS, PermataCredentials
+from ..schemes.canonical import CANONICALIZERS
+from ..schemes.classic import PermataCredentials
 from .base import Body, TemporaryFailure, cli, example, handler_from_env, timeout_option
 
 
