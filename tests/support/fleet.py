@@ -154,6 +154,29 @@ class _Worker:
         outcomes = self._in_threads(work)
         return {**outcomes, "rejected": self._rejected, "longest": longest[0]}
 
+    def call_on(self, seconds: float, interval: float) -> dict[str, Any]:
+        """Call as ``call`` does, and go on after a failure; return when each began and ended."""
+        until = time.monotonic() + seconds
+
+        def work() -> dict[str, Any]:
+            accepted, failures = 0, []
+            with requests.Session() as session:
+                while (began := time.monotonic()) < until:
+                    error = self._failure(session)
+                    accepted += error is None
+                    failures += [[began, time.monotonic(), error]] if error else []
+                    time.sleep(interval)
+            return {"accepted": accepted, "failures": failures}
+
+        return self._in_threads(work)
+
+    def _failure(self, session: requests.Session) -> str | None:
+        try:
+            self._call(session)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
     def _call(self, session: requests.Session) -> None:
         """Call the bank; a token that it rejects is replaced, and the call made again, once."""
         began = time.monotonic()
