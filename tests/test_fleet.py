@@ -18,8 +18,9 @@ from support.threads import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
-_LIFE = 2.0
-_BUFFER = 0.5
+# Long enough that a refresh comes in time on a busy machine with two cores.
+_LIFE = 4.0
+_BUFFER = 1.5
 _SHORTEST_TURN = _LIFE - _BUFFER * 1.1  # with the largest jitter
 SCHEMES = ["classic", "snap"]
 
@@ -113,11 +114,11 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     assert not errors(answers)
     assert len(tokens(answers)) == 1
     assert bank.login_attempts == 1
-    answers = ask_all(hosts, "call", seconds=10 * _LIFE, interval=0.2)
+    answers = ask_all(hosts, "call", seconds=5 * _LIFE, interval=0.2)
     assert not errors(answers)
-    # Ten lifetimes on, with a login each time that the buffer is reached, and never two.
+    # Five lifetimes on, with a login each time that the buffer is reached, and never two.
     assert logs_in_once_a_lifetime(bank), gaps(bank)
-    assert bank.login_attempts == bank.logins >= 10
+    assert bank.login_attempts == bank.logins >= 5
     if not is_single:
         assert not any(answer["rejected"] for answer in answers)
 
