@@ -103,7 +103,7 @@ class PermataAuth(AuthBase):
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        if token and self._note(response, token):
+        if self._note(response, token):
             response = self._send_again(response, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That

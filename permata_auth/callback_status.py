@@ -156,7 +156,7 @@ class _Delivery:
         except PermataAuthError as error:
             return error  # the login has had attempts of its own
         reply = self.reply = self._post(token)
-        if token and self.handler.note_response(
+        if self.handler.note_response(
             token, reply.status_code, reply.body, is_second=self.has_renewed
         ):
             self.has_renewed = True

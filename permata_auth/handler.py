@@ -259,12 +259,12 @@ class LoginHandler(TokenLife, Unpicklable):
         an accepted call; blocks for a store alone, after a rejected token.
 
         Args:
-            token: The value that the call carried.
+            token: The value that the call carried; empty for a call that needs none.
             status_code: The HTTP status of the response.
             body: The body of the response; needed for 401 and 403 alone.
             is_second: The call has been sent again already: the token is not replaced now.
         """
-        if self._credentials.is_token_rejected(status_code, body):
+        if token and self._credentials.is_token_rejected(status_code, body):
             if not is_second:
                 self.invalidate(token)
                 return self._snapshot.live is None or self._snapshot.value != token
