@@ -1,4 +1,4 @@
-"""Every wrong form of the bank's calls, against a merchant that verifies: each row of its tables."""
+"""Every wrong form of the bank's calls against a merchant that verifies: each row of its tables."""
 
 from __future__ import annotations
 
