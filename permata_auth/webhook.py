@@ -6,6 +6,7 @@ import hmac
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -309,20 +310,18 @@ def _header(headers: Any, name: str) -> str:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     """Parse strictly: what two parsers could read in two ways is not passed on."""
-    try:
+    with suppress(ValueError, RecursionError):
         payload = json.loads(
             body.decode(),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
             parse_int=float,  # no number is looked at, and a long int takes long to parse
         )
-    except WebhookPayloadError:
-        raise
-    except (ValueError, RecursionError):
-        raise WebhookPayloadError("the body is no JSON in UTF-8, or nested too deeply") from None
-    if not isinstance(payload, dict):
-        raise WebhookPayloadError("the body is no JSON object")
-    return payload
+        if not isinstance(payload, dict):
+            raise WebhookPayloadError("the body is no JSON object")
+        return payload
+    # Out here, chained to nothing: a parser's own error holds the whole body.
+    raise WebhookPayloadError("the body is no JSON in UTF-8, or nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from permata_auth.sandbox import Sandbox
 pytest.importorskip("filelock")
 pytest.importorskip("redis")
 
-from support.fleet import Host, ask_all
+from support.fleet import ask_all
 from support.redis_server import RedisServer, servers
 from support.threads import until
 
@@ -30,33 +30,6 @@ def redis_server(request):
     server = RedisServer(servers()[request.param]).come_up()
     yield server
     server.close()
-
-
-@pytest.fixture
-def one_server():
-    """The first server there is, where it does not matter which."""
-    if not servers():
-        pytest.skip("no Redis or Valkey server")
-    server = RedisServer(next(iter(servers().values()))).come_up()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def make_hosts():
-    """Start hosts that are stopped at the end: ``make_hosts(3, bank, url, processes=8)``."""
-    hosts: list[Host] = []
-
-    def make(
-        count: int, bank: Sandbox, url: str, *, environment: dict[str, str] | None = None, **rest
-    ) -> list[Host]:
-        made = [Host(environment or bank.environment(), url, **rest) for _ in range(count)]
-        hosts.extend(made)
-        return made
-
-    yield make
-    for host in hosts:
-        host.__exit__()
 
 
 def errors(answers) -> list[str]:
@@ -201,14 +174,6 @@ def test_a_killed_holder_of_the_lock_does_not_stop_the_others(
     # have waited for nine tenths of the login's 20 s, and said so.
     assert "Token store" not in hosts[1].log
     assert bank.login_attempts == 2
-
-
-@pytest.fixture(params=["file", "redis"])
-def store_url(request, tmp_path):
-    """The URL of a store of each kind; the Redis server is started only if it is asked for."""
-    if request.param == "file":
-        return tmp_path.as_uri()
-    return request.getfixturevalue("one_server").url
 
 
 @pytest.mark.parametrize(
