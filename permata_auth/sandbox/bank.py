@@ -295,10 +295,8 @@ class Bank(Ledger):
 
     def _check_bearer(self, authorization: str) -> str:
         value, fault = self._bearer(authorization, "classic")
-        require(
-            not fault,
-            bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
-        )
+        rejected = bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}")
+        require(not fault, rejected)
         return value
 
     def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
