@@ -67,7 +67,8 @@ def _signed(
             **handler.clock.current.arguments,
         )
     except PermataAuthError as error:
-        raise error.with_traceback(None) from None  # without the frames that hold the token
+        token = ""  # error reports show the locals of this frame, and the frames below it
+        raise error.with_traceback(None) from None
 
 
 def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str, ...]:
