@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 
 import requests
 
-from permata_auth import LoginHandler, PermataAuth, PermataCredentials
+from permata_auth import LoginHandler, PermataAuth
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
     from permata_auth.sandbox import Sandbox
@@ -31,7 +31,7 @@ async def balance(session: requests.Session, account: str) -> requests.Response:
 
 
 async def main() -> None:
-    with LoginHandler(PermataCredentials.from_env()) as handler, requests.Session() as session:
+    with LoginHandler.from_env() as handler, requests.Session() as session:
         session.auth = PermataAuth(handler)
         calls = [balance(session, f"70107532{digit}") for digit in range(4)]
         for response in await asyncio.gather(*calls):

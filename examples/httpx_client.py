@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from permata_auth import LoginHandler, PermataCredentials, sign_request
+from permata_auth import LoginHandler, sign_request
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
     from permata_auth.sandbox import Sandbox
@@ -43,7 +43,7 @@ def main() -> None:
     url = urljoin(os.environ["PERMATA_TOKEN_URL"], "/apiservice/InquiryServices/BalanceInfo/inq")
     inquiry = {"BalInqRq": {"InqInfo": {"AccountNumber": "701075323"}}}
     with (
-        LoginHandler(PermataCredentials.from_env()) as handler,
+        LoginHandler.from_env() as handler,
         httpx.Client(auth=PermataHttpxAuth(handler)) as client,
     ):
         response = client.post(url, json=inquiry)

@@ -12,7 +12,7 @@ import os
 
 from prometheus_client import generate_latest
 
-from permata_auth import LoginHandler, PermataCredentials
+from permata_auth import LoginHandler
 from permata_auth.integrations.prometheus import PermataMetrics
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
@@ -23,7 +23,7 @@ if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
 
 def main() -> None:
     metrics = PermataMetrics()
-    with LoginHandler(PermataCredentials.from_env()) as handler:
+    with LoginHandler.from_env() as handler:
         metrics.watch(handler)
         handler.get_token()
     for line in generate_latest().decode().splitlines():
