@@ -2,7 +2,7 @@
 
 ::
 
-    handler = LoginHandler(PermataCredentials.from_env())
+    handler = LoginHandler.from_env()
     token = handler.get_token()
 
 The names of the design document (Rust) and the names here:
@@ -59,10 +59,13 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
+    from .credentials import RotatingCredentials
     from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
+    from .schemes.snap import SnapCredentials
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
+    from .transport import Transport
     from .webhook import WebhookProcessor, WebhookResponse
 
 __all__ = [
@@ -90,14 +93,17 @@ __all__ = [
     "RedisTokenStore",
     "RequestTimeoutError",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
+    "SnapCredentials",
     "TokenEndpointError",
     "TokenEndpointUnavailableError",
     "TokenScheduler",
     "TokenStore",
     "TokenStoreError",
+    "Transport",
     "TransportError",
     "UnauthorizedClientError",
     "UnsupportedGrantTypeError",
@@ -119,6 +125,9 @@ _LAZY = {
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "RotatingCredentials": ".credentials",
+    "SnapCredentials": ".schemes.snap",
+    "Transport": ".transport",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",
     "sign_request": ".auth",

@@ -13,6 +13,7 @@ from ._http import Reply
 from ._remedies import Remedies
 from .exceptions import PermataAuthError
 from .handler import LoginHandler
+from .schemes.base import needs_token
 
 _MIN_WAIT_SECS = 0.001
 
@@ -55,9 +56,8 @@ class Call:
         """
         token = self._token()
         used, began = self._handler.clock.current, _clock.now()
-        reply = self._send(
-            functools.partial(self._handler.credentials.sign, token, **used.arguments)
-        )
+        signer = self._remedies.signer()
+        reply = self._send(functools.partial(signer.sign, token, **used.arguments))
         took = _clock.now() - began
         reading = Reading(url=self._url, headers=reply.headers, took=took, used=used)
         if self._remedies.apply(token, reply.status_code, reply.body, reading):
@@ -65,6 +65,8 @@ class Call:
         return reply
 
     def _token(self) -> str:
+        if not needs_token(self._handler.credentials):
+            return ""
         try:
             return self._handler.get_token(max(self._until - _clock.now(), _MIN_WAIT_SECS))
         except PermataAuthError as error:

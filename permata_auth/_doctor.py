@@ -6,15 +6,16 @@ The command ``permata-auth doctor`` and those of the frameworks print them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from requests.utils import get_environ_proxies
 
 from . import _clock
-from ._bank import is_signature_refused, is_temporary, unavailable
-from ._http import exchange, http_date, new_session
+from ._bank import is_temporary, unavailable
+from ._http import exchange, http_date
 from ._settings import url_problem
 from .exceptions import (
     ClockError,
@@ -25,9 +26,10 @@ from .exceptions import (
     TransportError,
 )
 from .login import LoginClient, RetryPolicy
-from .schemes.classic import PermataCredentials
+from .schemes.base import Scheme, is_signature_rejected
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
+from .transport import Transport, session_by
 
 _TIMEOUT = (5.0, 10.0)
 _MAX_EXCHANGE_SECS = 20.0
@@ -66,18 +68,26 @@ class Examination:
         credentials: Reads the credentials; called once, by the first check.
         store: Makes the token store, or returns None where there is none; called by the last.
         url: The URL for a signed call with an empty JSON object; empty: no signed call is made.
+        origins: Tells where each setting came from that the first of these has read.
+        transport: Says how to connect; called once, by the first check. None: as requests does.
     """
 
     def __init__(
         self,
-        credentials: Callable[[], PermataCredentials],
+        credentials: Callable[[], Scheme],
         store: Callable[[], TokenStore | None],
         url: str,
+        *,
+        origins: Callable[[], Mapping[str, str]] = dict,
+        transport: Callable[[], Transport | None] = lambda: None,
     ) -> None:
         self._read_credentials = credentials
         self._make_store = store
         self._url = url
-        self._credentials: PermataCredentials | None = None
+        self._origins = origins
+        self._read_transport = transport
+        self._transport: Transport | None = None
+        self._credentials: Any | None = None
         self._token: AccessToken | None = None
         self._skew: float | None = None
         self._has_answered = False
@@ -118,11 +128,20 @@ class Examination:
     def _check_configuration(self) -> str:
         credentials = self._read_credentials()
         if self._url:
-            problem = url_problem(self._url, allow_insecure_http=credentials.allow_insecure_http)
+            is_open = getattr(credentials, "allow_insecure_http", False)
+            problem = url_problem(self._url, allow_insecure_http=is_open)
             if problem is not None:
                 raise ConfigurationError(f"the URL for signed calls {problem}")
+        transport = self._transport = self._read_transport()
         self._credentials = credentials
-        return f"complete, for {self._endpoint.hostname}"
+        proxy = f", through the proxy {transport.proxy}" if transport and transport.proxy else ""
+        expires_at = transport and transport.expires_at
+        until = f", client certificate until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ""
+        places: dict[str, list[str]] = {}
+        for name, place in self._origins().items():
+            places.setdefault(place, []).append(name)
+        found = [f"; {', '.join(names)} from {place}" for place, names in places.items()]
+        return f"complete, for {self._endpoint.hostname}{proxy}{until}{''.join(found)}"
 
     def _check_name(self) -> str:
         host = self._endpoint.hostname
@@ -138,7 +157,7 @@ class Examination:
     def _check_connection(self) -> str:
         """Ask for the server's front page, which needs no credentials."""
         endpoint = self._endpoint
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             began = _clock.now()
             reply = exchange(
                 session,
@@ -176,7 +195,11 @@ class Examination:
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
         # Without a correction, which would hide a clock that is to be mended.
         with LoginClient(
-            credentials, retry=retry, timeout=_TIMEOUT, clock_correction=False
+            credentials,
+            retry=retry,
+            timeout=_TIMEOUT,
+            transport=self._transport,
+            clock_correction=False,
         ) as client:
             self._token = client.login()
         left = self._token.expires_in()
@@ -190,7 +213,7 @@ class Examination:
             raise _Skipped("give --url or PERMATA_CALLBACK_STATUS_URL to make a signed call")
         body = b"{}"
         headers = credentials.sign(self._token.value, "POST", self._url, body)
-        with new_session(1) as session:
+        with session_by(self._transport, 1) as session:
             reply = exchange(
                 session,
                 "POST",
@@ -205,7 +228,7 @@ class Examination:
     def _judge(self, status: int, body: bytes) -> str:
         if self._known().is_token_rejected(status, body):
             raise SignatureError("the bank rejects a token it has just issued; ask the bank")
-        if is_signature_refused(body):
+        if is_signature_rejected(self._known(), status, body):
             raise SignatureError(
                 "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
                 "PERMATA_CANONICALIZER"
@@ -238,16 +261,18 @@ class Examination:
             store.save(credentials.key, self._token)
         return f"{store!r} can be read, written and locked"
 
-    def _known(self) -> PermataCredentials:
+    def _known(self) -> Any:
         if self._credentials is None:
             raise _Skipped("needs a configuration")
         return self._credentials
 
     @property
     def _endpoint(self) -> SplitResult:
-        return urlsplit(self._known().token_url)
+        return urlsplit(str(self._known().token_url))
 
     def _require_direct(self) -> None:
+        if self._transport is not None and self._transport.proxy is not None:
+            raise _Skipped(f"left to the proxy {self._transport.proxy}")
         if get_environ_proxies(self._known().token_url, no_proxy=None).get(self._endpoint.scheme):
             raise _Skipped("left to the proxy that the environment names")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ._clock_offset import Reading
 from ._token_life import TokenLife
-from .schemes.base import Scheme, is_timestamp_rejected
+from .schemes.base import Scheme, is_signature_rejected, is_timestamp_rejected
 from .tokens import AccessToken
 
 
@@ -50,21 +50,23 @@ class Reports(TokenLife):
 
         :class:`PermataAuth` and :class:`CallbackStatusClient` do so themselves. True: the bank has
         rejected the token, and :meth:`get_token` will give another one, or it has refused the
-        timestamp of a wrong clock, and :func:`sign_request` will correct it. A token with which a
-        call was accepted is replaced at once when the bank rejects it later. Costs next to nothing
-        for an accepted call; blocks for a store alone, after a rejected token.
+        timestamp of a wrong clock, or the signature of credentials that have changed, and
+        :func:`sign_request` will correct it. A token with which a call was accepted is replaced at
+        once when the bank rejects it later. Costs next to nothing for an accepted call; blocks for
+        a store alone, after a rejected token, and for credentials that are looked at, 5 seconds at
+        most, after a refused signature.
 
         Args:
-            token: The value that the call carried.
+            token: The value that the call carried; empty for a call that needs none.
             status_code: The HTTP status of the response.
             body: The body of the response; needed for 400, 401 and 403 alone.
             is_second: The call has been sent again already: the token is not replaced now.
             url: Where the call went.
-            headers: The response's headers; None: the clock is not corrected.
+            headers: The response's headers; None: a refused timestamp or signature is the caller's.
             took: The seconds from sending the call to the response.
         """
         credentials = self._credentials
-        if credentials.is_token_rejected(status_code, body):
+        if token and credentials.is_token_rejected(status_code, body):
             if not is_second:
                 self.invalidate(token)
                 return self._snapshot.live is None or self._snapshot.value != token
@@ -74,7 +76,12 @@ class Reports(TokenLife):
         snapshot = self._snapshot
         if status_code < 500 and snapshot.value == token and not snapshot.is_accepted:
             note(snapshot)
-        if headers is None or not is_timestamp_rejected(credentials, status_code, body):
+        if headers is None:
+            return False
+        if is_signature_rejected(credentials, status_code, body):
+            signer = self._rotation.current
+            return not is_second and self._rotation.other_signer(signer) is self._rotation.current
+        if not is_timestamp_rejected(credentials, status_code, body):
             return False
         reading = Reading(url=url, headers=headers, took=took)
         return self.clock.correct(reading, is_second=is_second)

@@ -17,6 +17,9 @@ from .exceptions import ConfigurationError
 
 Seconds = float | int | timedelta
 
+#: The size of a webhook's body above which it is refused, by default.
+MAX_BODY_BYTES = 1_048_576
+
 
 def seconds(value: Seconds) -> float:
     """Convert a duration to float seconds.
@@ -223,6 +226,25 @@ class Secret(Unpicklable):
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
+
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+
+
+def text_problem(value: object) -> str | None:
+    """Say what is wrong with a text that headers and signatures carry; None if nothing is."""
+    if value is None or value == "":
+        return "is missing"
+    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
+        return "must be printable ASCII with no space around it"
+    return None
+
+
+def header_problem(name: object) -> str | None:
+    """Say what is wrong with the name of an HTTP header (RFC 9110 section 5.1)."""
+    if isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return None
+    return "must be the name of an HTTP header"
 
 
 def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:

@@ -1,7 +1,8 @@
 """The token's life: served, refreshed ahead of its expiry, replaced by one login for everybody.
 
 1. *Snapshot.* A call with a live token reads one snapshot and one clock, and returns.
-2. *Pace.* Any other call is told at once where a recent failure lets no login start yet.
+2. *Pace.* Any other call is told at once where a recent failure lets no login start yet, unless
+   that was a refusal and the credentials may have changed since.
 3. *Flight.* Else one login runs on a thread of its own, and all callers share its outcome. It first
    looks for a newer token in the store, and keeps the other processes from logging in meanwhile.
 4. *Schedule.* The new token is swapped in and its refresh scheduled, before any caller wakes.
@@ -24,6 +25,7 @@ from ._latch import Latch
 from ._logging import Log, describe, tagged
 from ._pace import Asker, Pace, Pause, held_error
 from ._rejections import Rejections
+from ._rotation import Rotation
 from ._schedule import RefreshSchedule
 from ._settings import timeout_secs
 from ._snapshot import Snapshot
@@ -60,6 +62,7 @@ class TokenLife:
     Args:
         name: The handler's name, for logs, events and threads.
         label: The name that errors carry; None where they name the host alone.
+        rotation: The credentials, as far as they change.
         client: Logs in.
         shared: The token as other processes see it.
         schedule: The refresh in the background.
@@ -74,6 +77,7 @@ class TokenLife:
         *,
         name: str,
         label: str | None,
+        rotation: Rotation,
         client: LoginClient,
         shared: SharedToken | Unshared,
         schedule: RefreshSchedule,
@@ -84,6 +88,8 @@ class TokenLife:
     ) -> None:
         self.name = name
         self._label = label
+        self._rotation = rotation
+        rotation.watch(events)
         #: How far this machine's clock is off, for those who sign calls.
         self.clock = _clock_of(client)
         self._client = client
@@ -92,7 +98,7 @@ class TokenLife:
         self._schedule = schedule
         self._events = events
         self._snapshot = Snapshot(None)
-        self._pace = Pace(refusal_memory)
+        self._pace = Pace(refusal_memory, credentials=lambda: rotation.newest)
         self._rejections = Rejections(
             self._pace,
             shared,
@@ -141,7 +147,9 @@ class TokenLife:
         budget = self._flights.budget
         deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
         for _ in range(_MAX_FLIGHTS):
-            self._check_pace(asker)
+            pause = self._held(asker)
+            if pause is not None and not (pause.is_bound and self._rotation.is_due()):
+                raise held_error(pause)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
             # Another caller may have taken the token from the snapshot, met a rejection and dropped
@@ -175,6 +183,9 @@ class TokenLife:
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
             # Another flight has landed since this one's caller looked.
             return functools.partial(_same, snapshot)
+        # Before the store is looked at, where a token has the place of the credentials that it is
+        # from. Here, since it may block.
+        self._rotation.check()
         # Again, on the one thread that logs in: callers that looked before the last flight failed
         # would otherwise start a login each.
         self._check_pace(asker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -13,9 +14,12 @@ from requests.structures import CaseInsensitiveDict
 from . import _clock
 from ._clock_offset import Reading
 from ._remedies import Remedies
+from ._rotation import rotation_of
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
 from .handler import LoginHandler
+from .schemes import base
+from .schemes.base import Scheme, needs_token
 
 
 def sign_request(
@@ -36,11 +40,26 @@ def sign_request(
     """
     if not isinstance(body, bytes):
         raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
+    return _signed(
+        handler, lambda: handler.credentials, method, url, body, canonicalizer=canonicalizer
+    )
+
+
+def _signed(
+    handler: LoginHandler,
+    signer: Callable[[], Scheme],
+    method: str,
+    url: str,
+    body: bytes,
+    *,
+    canonicalizer: str | None,
+) -> dict[str, str]:
     if not url.startswith("https://"):
         _refuse_insecure(handler, url)
     try:
-        return handler.credentials.sign(
-            handler.get_token(),
+        token = handler.get_token() if needs_token(handler.credentials) else ""
+        return signer().sign(  # asked for now: a login may have brought other credentials
+            token,
             method,
             url,
             body,
@@ -55,8 +74,7 @@ def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str
     """Return the names of the headers that ``handler`` signs with; raise if it cannot sign."""
     if not isinstance(handler, LoginHandler):
         raise ConfigurationError("handler must be a LoginHandler")
-    signed = handler.credentials.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer)
-    return tuple(signed)
+    return base.signed_names(handler.credentials, canonicalizer)
 
 
 class PermataAuth(AuthBase):
@@ -67,10 +85,11 @@ class PermataAuth(AuthBase):
     or another stream is a SignatureError.
 
     If the bank rejects the token, that token is dropped, and the request is sent once more with a
-    new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock.
-    Every other refusal is the caller's. To tell them apart the body of a 400, 401 or 403 is read,
-    also with ``stream=True``. A redirect within the origin is signed anew; one to another
-    origin carries nothing that was added here. The prepared request itself stays as it is.
+    new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock, and
+    with credentials that have changed if the bank refuses the signature. Every other refusal is the
+    caller's. To tell them apart the body of a 400, 401 or 403 is read, also with ``stream=True``.
+    A redirect within the origin is signed anew; one to another origin carries nothing that was
+    added here. The prepared request itself stays as it is.
 
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
 
@@ -82,6 +101,8 @@ class PermataAuth(AuthBase):
     def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
         self._signed_names = signed_names(handler, canonicalizer)
         self._handler = handler
+        self._rotation = rotation_of(handler.credentials)
+        self._needs_token = needs_token(handler.credentials)
         self._canonicalizer = canonicalizer
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -91,11 +112,20 @@ class PermataAuth(AuthBase):
             request.hooks["response"].append(self._on_response)
         return request
 
-    def _sign(self, request: requests.PreparedRequest) -> dict[str, str]:
+    def _sign(
+        self, request: requests.PreparedRequest, remedies: Remedies | None = None
+    ) -> dict[str, str]:
         # Before it is signed: of an offset that another thread replaces meanwhile, the older one.
         vars(request)[_OFFSET] = self._handler.clock.current
-        return sign_request(
+
+        def signer() -> Scheme:
+            chosen = remedies.signer() if remedies else self._rotation.current
+            vars(request)[_SIGNER] = chosen
+            return chosen
+
+        return _signed(
             self._handler,
+            signer,
             request.method or "GET",
             request.url or "",
             cast("bytes | None", request.body) or b"",
@@ -104,20 +134,24 @@ class PermataAuth(AuthBase):
 
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
-        token = _bearer(request)
+        token = self._token_of(request)
         # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        remedies = Remedies(self._handler)
+        remedies = Remedies(self._handler, vars(request).get(_SIGNER))
         while self._note(response, remedies):
-            response = self._send_again(response, **how_sent)
+            response = self._send_again(response, remedies, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
             # request itself stays as it is: a caller who does not follow may send it again.
             following = self._following(request, response)
             request.copy = following.copy  # type: ignore[method-assign]
         return response
+
+    def _token_of(self, request: requests.PreparedRequest) -> str | None:
+        """Return the token that a request carries, empty where calls need none; None: unsigned."""
+        return _bearer(request) if self._needs_token else ""
 
     def _note(self, response: requests.Response, remedies: Remedies) -> bool:
         request, status = response.request, response.status_code
@@ -128,13 +162,15 @@ class PermataAuth(AuthBase):
             used=vars(request).get(_OFFSET),
         )
         body = response.content if status in (400, 401, 403) else b""
-        return remedies.apply(_bearer(request) or "", status, body, reading)
+        return remedies.apply(self._token_of(request) or "", status, body, reading)
 
-    def _send_again(self, response: requests.Response, **how_sent: Any) -> requests.Response:
+    def _send_again(
+        self, response: requests.Response, remedies: Remedies, **how_sent: Any
+    ) -> requests.Response:
         response.close()
         again = _copy(response.request)
         self._leave(again)
-        again.headers.update(self._sign(again))
+        again.headers.update(self._sign(again, remedies))
         arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
         began = _clock.now()
         second: requests.Response = response.connection.send(again, **arguments)
@@ -165,6 +201,8 @@ class PermataAuth(AuthBase):
 
 #: Where a request keeps what its timestamp was made with.
 _OFFSET = "_permata_clock_offset"
+#: Where it keeps the credentials that have signed it.
+_SIGNER = "_permata_signer"
 #: What an adapter takes; a session may tell its hooks more.
 _SENDING = ("stream", "timeout", "verify", "cert", "proxies")
 

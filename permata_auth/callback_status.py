@@ -13,7 +13,7 @@ import requests
 from . import _clock
 from ._bank import FAILURE, envelope, is_temporary, read_envelope, unavailable
 from ._calls import Call, LoginFailedError, Sign
-from ._http import Connections, Reply, connect_and_read, exchange
+from ._http import Reply, connect_and_read, exchange
 from ._json import json_object
 from ._logging import Log, ids, tagged
 from ._settings import Unpicklable, require_count, url_problem
@@ -21,6 +21,7 @@ from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
 from .handler import LoginHandler
 from .login import RetryPolicy
+from .transport import Transport, connections
 
 logger = Log(__name__)
 
@@ -62,6 +63,8 @@ class CallbackStatusClient(Unpicklable):
             attempt; one number counts for both. The defaults are those of a login.
         session: A session with the caller's own proxies, CA bundle or adapters. The client does
             not close it.
+        transport: Client certificate, CA bundle and proxy; by default those of the handler. Given
+            together with ``session``, a ConfigurationError.
         pool_size: The number of threads that can send at once over connections that are kept; the
             default serves the threads of one worker process.
         allow_insecure_http: Allow plain http to other machines too: for a test environment whose
@@ -78,6 +81,7 @@ class CallbackStatusClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        transport: Transport | None = None,
         pool_size: int = 32,
         allow_insecure_http: bool = False,
     ) -> None:
@@ -92,7 +96,9 @@ class CallbackStatusClient(Unpicklable):
         self.retry = retry or RetryPolicy()
         self._handler = handler
         self._timeout = connect_and_read(timeout)
-        self._connections = Connections(session, pool_size=pool_size)
+        if session is None and transport is None:
+            transport = handler.transport
+        self._connections = connections(session, transport, pool_size=pool_size)
 
     def __repr__(self) -> str:
         return f"<CallbackStatusClient for {self.url.partition('?')[0]!r}>"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from . import _clock
+from ._app_settings import Settings
 from ._logging import Log
 from ._pace import Asker
 from ._readiness import HandlerInfo, Health, Readiness
 from ._reports import Reports
+from ._rotation import rotation_of
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
 from .events import Event, EventHooks
@@ -23,6 +25,7 @@ from .schemes.base import Scheme
 from .stores.base import TokenStore
 from .stores.sharing import share
 from .tokens import AccessToken
+from .transport import Transport
 
 __all__ = ["HandlerInfo", "Health", "LoginHandler"]
 
@@ -47,6 +50,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         name: Labels log records, events, threads and errors. By default the token endpoint's host.
         client: Logs in; made for the same credentials, and not closed here. By default a
             LoginClient of the handler's own.
+        transport: Client certificate, CA bundle and proxy of the handler's own client.
         scheduler: Runs the refresh in the background, for this handler alone; not shut down here.
             By default one of the handler's own.
         store: Shares the token between processes. By default each process has its own.
@@ -74,6 +78,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         client: LoginClient | None = None,
         scheduler: TokenScheduler | None = None,
         store: TokenStore | None = None,
+        transport: Transport | None = None,
         on_event: Callable[[Event], object] | None = None,
         clamp_to_lifetime: bool = True,
         refusal_memory_secs: Seconds = 5.0,
@@ -92,7 +97,13 @@ class LoginHandler(Readiness, Reports, Unpicklable):
             raise ConfigurationError("clock_correction is for the client; give it to that")
         self._credentials = credentials
         self._owns_client = client is None
-        client = client or LoginClient(credentials, clock_correction=clock_correction)
+        if client is not None and transport is not None:
+            raise ConfigurationError(
+                "transport= and client= exclude each other; give it to the client"
+            )
+        client = client or LoginClient(
+            credentials, transport=transport, clock_correction=clock_correction
+        )
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
         shared = share(store, credentials, timeout=store_timeout, budget=budget)
@@ -111,6 +122,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         super().__init__(
             name=name,
             label=label,  # errors name the host in any case
+            rotation=rotation_of(credentials),
             client=client,
             shared=shared,
             schedule=schedule,
@@ -119,6 +131,35 @@ class LoginHandler(Readiness, Reports, Unpicklable):
             refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
             stops_when_idle=stop_when_idle,
         )
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, Any] | None = None,
+        *,
+        prefix: str = "PERMATA_",
+        **arguments: Any,
+    ) -> LoginHandler:
+        """Make a handler whose credentials, token store and margins the environment names.
+
+        The credentials are those that ``PERMATA_SCHEME`` names (``classic``, or ``snap``), from
+        variables and from files as :meth:`RotatingCredentials.from_env` finds them; where a value
+        comes from a file, they are loaded again when it changes. Further ``PERMATA_TOKEN_STORE``,
+        ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS`` and
+        ``PERMATA_BACKGROUND``. Raises ConfigurationError that names what is missing or wrong and
+        shows no value; ImportError for an extra that is missing.
+
+        Args:
+            environ: The variables; None: those of the process.
+            prefix: What the names of all variables begin with.
+            arguments: Of :class:`LoginHandler`, in place of what the environment says.
+        """
+        settings = Settings.of_environment(environ, prefix)
+        margins = None if arguments.get("scheduler") else settings.margins()
+        handler = cls(settings.credentials(), **settings.handler_arguments(arguments))
+        if margins is not None:
+            handler.scheduler.update_config(margins)
+        return handler
 
     def __repr__(self) -> str:
         return f"<LoginHandler {self.name!r} {self.info()}>"
@@ -133,6 +174,12 @@ class LoginHandler(Readiness, Reports, Unpicklable):
     def credentials(self) -> Scheme:
         """The credentials that logins and signatures are made with."""
         return self._credentials
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport of its client: how calls to the bank are to be sent, too."""
+        found = getattr(self._client, "transport", None)
+        return found if isinstance(found, Transport) else None
 
     @property
     def scheduler(self) -> TokenScheduler:

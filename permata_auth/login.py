@@ -8,9 +8,11 @@ import tenacity
 
 from . import _clock
 from ._clock_offset import ClockOffset, Reading
-from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
+from ._http import Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
+from ._pace import is_refusal
+from ._rotation import rotation_of
 from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
     ClockError,
@@ -22,6 +24,7 @@ from .exceptions import (
 )
 from .schemes.base import Scheme, TokenResponse
 from .tokens import AccessToken
+from .transport import Transport, connections
 
 logger = Log(__name__)
 
@@ -108,6 +111,8 @@ class LoginClient(Unpicklable):
         session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
             here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
             take no part. Proxies and CA bundle from the environment work without one.
+        transport: Client certificate, CA bundle and proxy. None: as the environment says, or
+            ``session``; with both a ConfigurationError is raised.
         clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
             the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
             by default, so that a wrong clock costs one request and no call.
@@ -122,6 +127,7 @@ class LoginClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        transport: Transport | None = None,
         clock_correction: bool | None = None,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
@@ -131,8 +137,10 @@ class LoginClient(Unpicklable):
         #: How far this machine's clock is off, for the signatures of calls too.
         self.clock = ClockOffset(clock_correction)
         self._scheme = credentials
+        self._rotation = rotation_of(credentials)
         self._timeout = connect_and_read(timeout)
-        self._connections = Connections(session)
+        self._connections = connections(session, transport)
+        self._transport = transport
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -142,6 +150,11 @@ class LoginClient(Unpicklable):
     def credentials(self) -> Scheme:
         """The credentials that it logs in with."""
         return self._scheme
+
+    @property
+    def transport(self) -> Transport | None:
+        """The transport that it was given."""
+        return self._transport
 
     def __enter__(self) -> LoginClient:
         return self
@@ -153,7 +166,8 @@ class LoginClient(Unpicklable):
         """Log in and return a new token, whose life counts from the moment it was asked for.
 
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
-        Each attempt has a timestamp and a signature of its own. Raises TransportError,
+        Each attempt has a timestamp and a signature of its own. Credentials that change are looked
+        at before it, and again after a refusal. Raises TransportError,
         TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
 
         Args:
@@ -162,6 +176,7 @@ class LoginClient(Unpicklable):
         policy = self.retry if attempts is None else attrs.evolve(self.retry, attempts=attempts)
         connection = self._connections.get()
         until = _clock.now() + policy.timeout
+        self._rotation.check(policy.timeout)
         retrying = policy.retrying(until, connection.stopped)
         try:
             return retrying(self._attempt, connection.session, until)
@@ -174,17 +189,33 @@ class LoginClient(Unpicklable):
         self._connections.close()
 
     def _attempt(self, session: requests.Session, until: float) -> AccessToken:
+        """Log in with the newest credentials; once more if a refusal shows that they changed."""
+        is_second = False
+        while True:  # not within the handling of the first error, which holds the request
+            scheme = self._rotation.newest
+            try:
+                token = self._log_in_by(scheme, session, until)
+            except TokenEndpointError as error:
+                is_last = is_second or not is_refusal(error)
+                if is_last or not self._rotation.has_other_login(scheme, until - _clock.now()):
+                    raise
+                is_second = True
+            else:
+                self._rotation.accept(scheme)
+                return token
+
+    def _log_in_by(self, scheme: Scheme, session: requests.Session, until: float) -> AccessToken:
         """Send one request, or two where the first one's response corrects this clock."""
         try:
-            return self._ask(session, until)
+            return self._ask(scheme, session, until)
         except _ClockCorrected:
-            return self._ask(session, until, is_second=True)
+            return self._ask(scheme, session, until, is_second=True)
 
     def _ask(
-        self, session: requests.Session, until: float, *, is_second: bool = False
+        self, scheme: Scheme, session: requests.Session, until: float, *, is_second: bool = False
     ) -> AccessToken:
         asked_at, used = _clock.now(), self.clock.current
-        request = self._scheme.token_request(**used.arguments)
+        request = scheme.token_request(**used.arguments)
         reply = exchange(
             session,
             "POST",
@@ -193,12 +224,12 @@ class LoginClient(Unpicklable):
             body=request.body,
             timeout=self._timeout,
             deadline=until,
-            setting="PERMATA_TOKEN_URL",
+            setting=request.url_setting,
         )
         took = _clock.now() - asked_at
         reading = Reading(url=request.url, headers=reply.headers, took=took, used=used)
         try:
-            token = self._read(reply, asked_at)
+            token = self._read(scheme, reply, asked_at)
         except TokenEndpointError as error:
             is_refused = isinstance(error, ClockError)
             if is_refused and self.clock.correct(reading, is_second=is_second):
@@ -207,12 +238,12 @@ class LoginClient(Unpicklable):
         self.clock.confirm(reading)
         return token
 
-    def _read(self, reply: Reply, asked_at: float) -> AccessToken:
+    def _read(self, scheme: Scheme, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
-            raise self._scheme.read_error_response(reply.status_code, reply.body, reply.headers)
+            raise scheme.read_error_response(reply.status_code, reply.body, reply.headers)
         if not reply.is_complete:
             raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
-        response = self._scheme.read_token_response(reply.body)
+        response = scheme.read_token_response(reply.body)
         lifetime = self._lifetime(response)
         took = _clock.now() - asked_at
         if lifetime <= took:

@@ -58,14 +58,14 @@ class SchedulerConfig:
 
 @attrs.frozen(kw_only=True)
 class SchedulerInfo:
-    """The running schedule, as it was when asked.
+    """The running schedule at one moment. Times are aware UTC.
 
     Args:
         name: The scheduler's name.
-        expires_at: When what is refreshed expires, aware UTC.
-        next_refresh_at: When the callback is called next, aware UTC.
-        seconds_until_refresh: The seconds until then, zero while the callback runs.
-        attempts: The calls that have failed so far.
+        expires_at: The expiry that the schedule was started for.
+        next_refresh_at: The moment of the next call of the callback.
+        seconds_until_refresh: The seconds to that moment, zero while the callback runs.
+        attempts: The number of calls that have failed.
     """
 
     name: str
@@ -259,8 +259,8 @@ class TokenScheduler(Unpicklable):
             name = f"permata-auth-{self.name}"
             running.start(schedule.timer(name, self, TokenScheduler._fire))
         except BaseException as error:
-            # Without this, what a signal handler throws into start() would leave a schedule that
-            # counts as active and has no timer.
+            # Without this, an exception that a signal handler throws into start() would leave a
+            # schedule that counts as active and has no timer.
             running.end(schedule)
             schedule.cancelled.set()
             if not isinstance(error, RuntimeError):

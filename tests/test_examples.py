@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WITH_A_BANK = {
     "quickstart": ["'StatusCode': '00'", "1 logins"],
+    "mutual_tls": ["'StatusCode': '00'"],
     "signed_request": ["200 {'StatusCode': '00'"],
     "callback_status": ["200 00 Success"],
     "webhook_forwarding": [
@@ -20,7 +21,11 @@ WITH_A_BANK = {
         "b'5'",
     ],
 }
-WITHOUT = {"custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"]}
+WITHOUT = {
+    "custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"],
+    "kubernetes_secret": ["2 logins, 0 refused"],
+    "secret_manager": ["2 logins, 1 refused", "asked 2 times"],
+}
 CLIENTS = {
     "httpx_client": ["200 {'StatusCode': '00'"],
     "asyncio_calls": ["200 00", "1 logins, token"],
@@ -69,7 +74,47 @@ def test_an_example_runs_against_the_environments_bank(bank, name, expected):
     assert bank.calls_by_status == {"200": 1}
 
 
-@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | CLIENTS)
+SNAP = {
+    "snap_balance": ["success 20", "'value': '200000.00'"],
+    "snap_transfer_status": ["transfer: success"],
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), SNAP.items())
+def test_an_example_of_snap_runs_by_itself_and_against_a_bank(bank, name, expected):
+    for environment in ({}, bank.environment("snap")):
+        lines = run(name, environment)
+        assert matches(lines, expected), lines
+    assert bank.logins == 1
+    assert bank.calls_by_status == {"200": 1}
+
+
+@pytest.mark.parametrize(
+    ("faults", "outcomes", "transfers"),
+    [
+        # Done, but its response is lost; and not done, though nobody can tell.
+        ([("truncated", {})], ["unknown", "success"], 1),
+        ([("drop", {})], ["unknown", "refused"], 0),
+        ([("status", {"status": 500})], ["unknown", "refused"], 0),
+        # The status is asked for again, the transfer is not sent again.
+        (
+            [("truncated", {}), ("drop", {}), ("status", {"status": 504})],
+            ["unknown"] * 3 + ["success"],
+            1,
+        ),
+    ],
+)
+def test_a_transfer_is_never_sent_again(bank, faults, outcomes, transfers):
+    for fault, arguments in faults:
+        bank.fail_next(1, fault, on="calls", **arguments)
+    lines = run("snap_transfer_status", bank.environment("snap"))
+    assert [line.split()[1] for line in lines] == outcomes
+    assert bank.transfers == transfers
+    sent = [request for request in bank.requests if request.path.endswith("/transfer-intrabank")]
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | CLIENTS | SNAP)
 def test_an_example_is_small(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 60
 
@@ -179,3 +224,11 @@ def test_the_script_for_cron_tells_whether_to_try_later(bank, code, fault):
 )
 def test_the_script_for_cron_has_no_traceback_for_wrong_settings(bank, code, more):
     assert cron(bank, **more) == code
+
+
+def test_the_secret_of_a_mount_is_read_in_production_too(bank, tmp_path):
+    for name, value in bank.environment().items():
+        (tmp_path / name.lower()).write_text(value)
+    [line] = run("kubernetes_secret", {"PERMATA_SECRETS_DIR": str(tmp_path)})
+    assert "1 logins" in line
+    assert bank.logins == 1

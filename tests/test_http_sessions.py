@@ -302,6 +302,11 @@ def test_a_dead_address_leaves_time_for_the_next(monkeypatch):
     assert answer.body == b"fine"
 
 
+def test_a_call_of_the_callers_own_may_have_no_timeout():
+    with RawServer(always(reply(b"fine"))) as server, new_session(1) as session:
+        assert session.get(server.url).content == b"fine"
+
+
 def test_a_server_that_does_not_read_is_held_to_the_deadline():
     with RawServer(lambda sock: server.wait(30)) as server, new_session(1) as session:
         began = time.monotonic()

@@ -27,10 +27,13 @@ SURFACE = {
     "PermataCredentials",
     "RedisTokenStore",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
+    "SnapCredentials",
     "TokenScheduler",
     "TokenStore",
+    "Transport",
     "WebhookProcessor",
     "WebhookResponse",
     "sign_request",
@@ -131,11 +134,26 @@ def test_annotations_can_be_read_at_run_time(name):
             "token_url api_key client_id client_secret static_key organization_name",
         ),
         ("PermataCredentials.from_env", "environ prefix"),
+        (
+            "SnapCredentials",
+            (
+                "token_url client_id client_secret private_key private_key_file "
+                "private_key_passphrase partner_id channel_id origin origin_header timestamp_form "
+                "transaction_signature token_signature signature_encoding canonicalizer sign_query "
+                "signed_prefix external_id_length external_id allow_insecure_http allow_short_key"
+            ),
+        ),
+        ("SnapCredentials.from_env", "environ prefix"),
+        ("SnapCredentials.outcome", "status_code body"),
         ("RetryPolicy", "attempts wait_initial wait_max timeout"),
         ("LoginClient", "credentials retry timeout session"),
         ("LoginClient.login", ""),
         ("LoginClient.close", ""),
         ("LoginHandler", "credentials client scheduler store on_event clamp_to_lifetime"),
+        ("LoginHandler.from_env", "environ prefix arguments"),
+        ("RotatingCredentials", "load check_secs"),
+        ("RotatingCredentials.from_env", ""),
+        ("RotatingCredentials.reload", ""),
         ("LoginHandler.get_token", "timeout unique_id request_id"),
         ("LoginHandler.get_access_token", "timeout unique_id request_id"),
         ("LoginHandler.refresh", ""),
@@ -244,6 +262,13 @@ def test_the_core_works_without_extras():
     [
         ("permata_auth.FileTokenStore()", "file"),
         ("permata_auth.RedisTokenStore('redis://127.0.0.1:9')", "redis"),
+        (
+            (
+                "permata_auth.SnapCredentials(token_url='https://bank.invalid', client_id='x', "
+                "client_secret='y', private_key='z')"
+            ),
+            "snap",
+        ),
         ("import permata_auth.sandbox", "sandbox"),
         ("import permata_auth.integrations.flask", "flask"),
         ("import permata_auth.integrations.django", "django"),

@@ -110,7 +110,7 @@ class _BoundedReads(io.RawIOBase):
 class _BoundedConnection:
     response_class = _BoundedResponse  # a proxy's response to CONNECT is read by it, too
     sock: Any
-    timeout: float
+    timeout: float | None
     _dns_host: str
 
     def send(self, data: Any) -> None:
@@ -125,7 +125,7 @@ class _BoundedConnection:
     def _new_conn(self) -> Any:
         """Connect to one of the host's addresses, all tries together within the connect timeout."""
         host, allowed = self._dns_host, self.timeout
-        until = min(_clock.now() + allowed, _deadline.get())
+        until = min(_clock.now() + (math.inf if allowed is None else allowed), _deadline.get())
         try:
             sock = self._first_that_connects(_addresses(self), until)
         finally:
@@ -144,8 +144,8 @@ class _BoundedConnection:
             left = until - _clock.now()
             if left <= 0:
                 break
-            share = left / (len(addresses) - tried)
-            self._dns_host, self.timeout = address, min(left, max(share, _MIN_ADDRESS_SECS))
+            share = min(left, max(left / (len(addresses) - tried), _MIN_ADDRESS_SECS))
+            self._dns_host, self.timeout = address, None if share == math.inf else share
             try:
                 return super()._new_conn()  # type: ignore[misc]
             except (NewConnectionError, ConnectTimeoutError) as failure:

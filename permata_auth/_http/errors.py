@@ -32,8 +32,9 @@ from ..exceptions import (
 from .causes import CONNECTING, RESOLVING, reason_of, step_of, walk
 
 _PORTS = {"http": 80, "https": 443}
-_PROXY_SETTINGS = "HTTPS_PROXY, HTTP_PROXY or the session's proxies"
-_BUNDLE_SETTINGS = "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or the session's verify"
+_PROXY_SETTINGS = "PERMATA_PROXY, HTTPS_PROXY, HTTP_PROXY or the session's proxies"
+_BUNDLE_SETTINGS = "PERMATA_CA_BUNDLE, REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or the session's verify"
+_CERTIFICATE_SETTINGS = "PERMATA_CLIENT_CERT and PERMATA_CLIENT_KEY, or the session's cert"
 
 
 @attrs.frozen(kw_only=True)
@@ -260,7 +261,7 @@ def _client_certificate_wanted(failure: _Failure) -> PermataAuthError | None:
     return ConfigurationError(
         f"{failure.peer} refused this client at {failure.step} ({failure.reason}): it wants a "
         f"client certificate, or another than the one that is set ({failure.route.files}); "
-        "set the one that the bank knows"
+        f"set the one that the bank knows ({_CERTIFICATE_SETTINGS})"
     )
 
 

@@ -19,6 +19,7 @@ from requests.utils import default_user_agent
 from .. import _clock
 from .._version import __version__
 from ..exceptions import ConfigurationError
+from .adapter import TransportAdapter
 from .deadlines import bounded_by
 from .errors import Route, interim_response, proxy_refusal, translate
 from .sessions import one_request
@@ -98,6 +99,9 @@ def exchange(
         with bounded_by(deadline):
             request = _request(session, method, url, headers, body)
             settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
+            adapter = session.get_adapter(request.url or url)
+            if isinstance(adapter, TransportAdapter):  # errors are to name what it uses
+                settings = adapter.applied(settings)
             with one_request(session).send(
                 request, timeout=allowed, allow_redirects=False, **settings
             ) as response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import attrs
@@ -37,14 +37,22 @@ class Connections:
         session: The caller's own session, which is used in the process that made it and never
             closed. A forked child uses a copy with the same settings. None: one of ours.
         pool_size: The number of connections to one host that are kept open at most.
+        new: Makes a session of ours, given ``pool_size``; by default :func:`new_session`.
     """
 
-    def __init__(self, session: requests.Session | None, *, pool_size: int = 10) -> None:
+    def __init__(
+        self,
+        session: requests.Session | None,
+        *,
+        pool_size: int = 10,
+        new: Callable[[int], requests.Session] | None = None,
+    ) -> None:
         if session is not None and not isinstance(session, requests.Session):
             raise ConfigurationError("session must be a requests.Session")
         self._given = session
+        make = functools.partial(new or new_session, pool_size)
         self._processes = _process.PerProcess(
-            functools.partial(_connection, session, _process.identity(), pool_size),
+            functools.partial(_connection, session, _process.identity(), make),
             retire=functools.partial(_retire, session),
         )
 
@@ -73,10 +81,10 @@ def new_session(pool_size: int) -> requests.Session:
 
 
 def _connection(
-    given: requests.Session | None, home: tuple[int, int], pool_size: int
+    given: requests.Session | None, home: tuple[int, int], make: Callable[[], requests.Session]
 ) -> Connection:
     if given is None:
-        return Connection(new_session(pool_size))
+        return Connection(make())
     return Connection(given if _process.identity() == home else _unconnected(given))
 
 
@@ -134,10 +142,19 @@ def _retire(given: requests.Session | None, connection: Connection) -> None:
 
 def _pools(session: requests.Session) -> Iterator[Any]:
     for adapter in list(session.adapters.values()):
-        if isinstance(adapter, HTTPAdapter):
-            for manager in (adapter.poolmanager, *list(adapter.proxy_manager.values())):
-                # The container's own methods take its lock.
-                yield from list(manager.pools._container.values())
+        yield from pools_of(adapter)
+
+
+def pools_of(adapter: BaseAdapter) -> Iterator[Any]:
+    """Yield the pools of an adapter, without a lock.
+
+    Args:
+        adapter: Any; one that is no HTTPAdapter has none.
+    """
+    if isinstance(adapter, HTTPAdapter):
+        for manager in (adapter.poolmanager, *list(adapter.proxy_manager.values())):
+            # The container's own methods take its lock.
+            yield from list(manager.pools._container.values())
 
 
 # One request, and no more.

@@ -6,9 +6,10 @@ import click
 
 from .. import _clock
 from .._calls import Call, LoginFailedError, Sign
-from .._http import Reply, connect_and_read, exchange, new_session
+from .._http import Reply, connect_and_read, exchange
 from .._settings import url_problem
-from ..schemes.classic import CANONICALIZERS
+from ..schemes.canonical import CANONICALIZERS
+from ..transport import session_by
 from .base import Body, allows_insecure_http, cli, example, fail_unless_ok, handler_from_env
 
 
@@ -46,15 +47,18 @@ def call(
 ) -> None:
     """Sign and send one request, and print the body of the response.
 
-    Sent once, since it might be a transfer; once more only if the bank rejects the token, or the
-    timestamp of a wrong clock. Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx
-    and no response, else 1.
+    Sent once, since it might be a transfer; once more only if the bank rejects the token, the
+    timestamp of a wrong clock, or the signature of credentials that have changed meanwhile.
+    Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx and no response, else 1.
     """
     problem = url_problem(url, allow_insecure_http=allows_insecure_http())
     if problem:
         raise click.BadParameter(problem, param_hint="URL")
     headers = {"Content-Type": content_type} if body else {}
-    with handler_from_env(background=False) as handler, new_session(1) as session:
+    with (
+        handler_from_env(background=False) as handler,
+        session_by(handler.transport, 1) as session,
+    ):
         until = _clock.now() + timeout
 
         def send(sign: Sign) -> Reply:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import requests
 
@@ -16,7 +16,6 @@ from ..callback_status import CallbackStatusClient
 from ..events import Event
 from ..exceptions import ConfigurationError, WebhookPayloadError
 from ..handler import Health, LoginHandler
-from ..schemes.classic import PermataCredentials
 from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor, WebhookResponse, refused
 from ._warm_up import WarmUp
@@ -192,9 +191,17 @@ class Services:
         settings, given = self._settings, self._given
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
-            return Examination(settings.credentials, self._new_store, url)
+            return Examination(
+                settings.credentials,
+                self._new_store,
+                url,
+                origins=lambda: settings.origins,
+                transport=settings.transport,
+            )
         # A handler that the application made has its own store, which only it knows.
-        return Examination(lambda: cast("PermataCredentials", given.credentials), lambda: None, url)
+        return Examination(
+            lambda: given.credentials, lambda: None, url, transport=lambda: given.transport
+        )
 
     def close(self, timeout: float = 1.0) -> None:
         """Shut down the handler, if it was ever used in this process.
@@ -215,18 +222,9 @@ class Services:
         return made
 
     def _new_handler(self) -> LoginHandler:
-        settings = self._settings
-        settings.warms_up()  # a mistake in it shows up at the first use too
-        handler = LoginHandler(
-            settings.credentials(),
-            store=self._once("store", self._new_store),
-            on_event=self._event_hook(),
-            background=settings.is_background(),
-            stop_when_idle=settings.stops_when_idle(),
-            clock_correction=settings.corrects_clock(),
-        )
-        handler.scheduler.update_config(settings.margins())
-        return handler
+        self._settings.warms_up()  # a mistake in it shows up at the first use too
+        store = self._once("store", self._new_store)
+        return LoginHandler.from_env(self._settings, store=store, on_event=self._event_hook())
 
     def _event_hook(self) -> Callable[[Event], object] | None:
         return self._on_event
@@ -271,6 +269,8 @@ class Services:
 class _Session(requests.Session):
     def __init__(self, handler: LoginHandler) -> None:
         super().__init__()
+        if handler.transport is not None:
+            handler.transport.mount(self)
         self.auth = PermataAuth(handler)
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:

@@ -19,7 +19,9 @@ variables; each setting that is not in ``app.config`` comes from the environment
 the credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
 ``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``, ``PERMATA_STOP_WHEN_IDLE``,
 ``PERMATA_CLOCK_CORRECTION``, ``PERMATA_WARM_UP`` (each process fetches a token in the background
-from its first request or probe on); for webhooks
+from its first request or probe on); to connect ``PERMATA_CLIENT_CERT``, ``PERMATA_CLIENT_KEY``,
+``PERMATA_CLIENT_KEY_PASSWORD``, ``PERMATA_CA_BUNDLE``, ``PERMATA_PROXY``, for logins, callback
+statuses and the session's calls alike; for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
 Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A

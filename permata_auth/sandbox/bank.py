@@ -7,11 +7,11 @@ milliseconds. They are written anew on purpose and share nothing with the client
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -27,6 +27,8 @@ from .checks import (
     require,
     signature,
 )
+from .errors import error_reply
+from .keys import KeySet
 from .ledger import Ledger
 from .limits import SlidingWindow, is_count, is_seconds
 from .messages import (
@@ -42,10 +44,6 @@ from .messages import (
     oauth_error,
 )
 
-API_KEY = "example-api-key"
-CLIENT_ID = "example-client-id"
-CLIENT_SECRET = "example-client-secret"
-STATIC_KEY = "example-static-key"
 ORGANIZATION_NAME = "example-organization"
 LOGIN_BODY = b"grant_type=client_credentials"
 
@@ -53,6 +51,7 @@ LOGIN_BODY = b"grant_type=client_credentials"
 @attrs.define
 class _Token:
     value: str = attrs.field(repr=False)
+    dialect: str
     issued: IssuedToken
     killed: str = ""
 
@@ -77,7 +76,7 @@ class Bank(Ledger):
         clock_skew: Seconds that the bank's wall clock is ahead of this machine's.
         timestamp_tolerance: Seconds that a timestamp may be off, either way.
         reuse_token: Every login gets the same token until that dies.
-        single_token: A new login kills the token before it.
+        single_token: A new login kills the token before it, of the same dialect.
         reject_tokens: Every call is answered "token rejected", also with a fresh token.
         canonicalizer: How a call's body is signed: "strip_all", "minify" or "raw".
         lock_after: The account is locked by so many refused logins within ``lock_window``.
@@ -102,8 +101,9 @@ class Bank(Ledger):
     callback_reply: tuple[int, bytes, str] = attrs.field(
         default=(200, b'{"StatusCode":"00","StatusDesc":"Success"}', JSON_TYPE), init=False
     )
+    _keys: tuple[KeySet, ...] = attrs.field(default=(KeySet(),), init=False, repr=False)
     _tokens: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
-    _last: _Token | None = attrs.field(default=None, init=False, repr=False)
+    _last: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
     _is_locked: bool = attrs.field(default=False, init=False)
     _refusals: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
     _admitted: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
@@ -117,16 +117,28 @@ class Bank(Ledger):
     def revoke(self, token: str) -> bool:
         """Kill this token; return False if it is not known."""
         with self._changed:
-            known = self._tokens.get(token)
-            if known:
-                known.killed = "revoked"
-            return known is not None
+            if token in self._tokens:
+                self._tokens[token].killed = "revoked"
+            return token in self._tokens
 
     def revoke_all_tokens(self) -> None:
         """Kill every token that was issued so far."""
         with self._changed:
             for token in self._tokens.values():
                 token.killed = token.killed or "revoked"
+
+    def rotate(self, *, overlap: bool = False, **new: str) -> None:
+        """Change credentials: ``rotate(client_secret="…")``; tokens that live stay good.
+
+        ``rotate()`` alone ends an overlap.
+
+        Args:
+            overlap: The credentials from before stay good as well, as whole sets.
+            new: Any of ``api_key``, ``client_id``, ``client_secret`` and ``static_key``.
+        """
+        with self._changed:
+            newest = attrs.evolve(self._keys[0], **new)
+            self._keys = (newest, *self._keys) if overlap else (newest,)
 
     def unlock(self) -> None:
         """Open a locked account, and forget the refused logins that led to it."""
@@ -174,7 +186,7 @@ class Bank(Ledger):
 
     def _login(self, request: Inbound) -> Reply:
         check_framing(request, methods=("POST",))
-        self._admit_login()
+        self._admit_login(request)
         headers = request.headers
         require(
             headers.get("Content-Type", "").lower() == FORM_TYPE,
@@ -183,27 +195,34 @@ class Bank(Ledger):
         self._require_credential(
             not self.is_locked, oauth_error(401, "invalid_client", "account locked")
         )
-        basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        self._require_credential(
-            headers.get("Authorization") == f"Basic {basic}",
+        known = self._fitting(
+            self._keys,
+            lambda keys: headers.get("Authorization") == f"Basic {keys.basic}",
             oauth_error(401, "invalid_client", "wrong client_id or client_secret"),
         )
-        self._require_credential(
-            headers.get("API-Key") == API_KEY,
+        known = self._fitting(
+            known,
+            lambda keys: headers.get("API-Key") == keys.api_key,
             oauth_error(401, "invalid_client", "wrong API key"),
         )
         stamp = self._check_timestamp(headers.get("OAUTH-Timestamp", ""))
-        expected = signature(STATIC_KEY, API_KEY.encode(), stamp, request.body)
-        self._require_credential(
-            is_same(headers.get("OAUTH-Signature", ""), expected), BAD_SIGNATURE
-        )
+        given = headers.get("OAUTH-Signature", "")
+        self._fitting(known, lambda keys: _fits_login(keys, given, stamp, request), BAD_SIGNATURE)
         require(
             request.body == LOGIN_BODY,
             oauth_error(400, "unsupported_grant_type", "the body is not the one expected"),
         )
-        return self._issue()
+        return _token_reply(*self._issue("classic"))
 
-    def _admit_login(self) -> None:
+    def _fitting(
+        self, sets: tuple[KeySet, ...], fits: Callable[[KeySet], bool], reply: Reply
+    ) -> tuple[KeySet, ...]:
+        """Return the sets that a login fits, or refuse it."""
+        found = tuple(each for each in sets if fits(each))
+        self._require_credential(bool(found), reply)
+        return found
+
+    def _admit_login(self, request: Inbound) -> None:
         if self.login_limit is None:
             return
         with self._changed:
@@ -216,7 +235,7 @@ class Bank(Ledger):
                 return
             self._counts["limited_logins"] += 1
         wait = (("Retry-After", str(math.ceil(left))),)
-        raise Refused(bank_error(429, "Too Many Requests", headers=wait))
+        raise Refused(error_reply(request, 429, "Too Many Requests", headers=wait))
 
     def _require_credential(self, condition: bool, reply: Reply) -> None:
         """Refuse a login for what it knows; enough such refusals lock the account."""
@@ -231,26 +250,27 @@ class Bank(Ledger):
                 self._is_locked = left > 0
         raise Refused(reply)
 
-    def _issue(self) -> Reply:
+    def _issue(self, dialect: str) -> tuple[_Token, float]:
+        """Return a token of this dialect, and its seconds as its response says them."""
         with self._changed:
             self._counts["logins"] += 1
-            last = self._last
+            last, seconds = self._last.get(dialect), self.token_lifetime
             if self.reuse_token and last and not last.fault():
-                left: float = max(1, int(last.issued.expires_at - time.monotonic()))
-                return _token_reply(last, left)
-            self._last = token = self._mint()
-            return _token_reply(token, self.token_lifetime)
+                return last, max(1, int(last.issued.expires_at - time.monotonic()))
+            self._last[dialect] = token = self._mint(dialect)
+            return token, int(seconds) if seconds == int(seconds) else seconds
 
-    def _mint(self) -> _Token:
+    def _mint(self, dialect: str) -> _Token:
         if self.single_token:
             for older in self._tokens.values():
-                older.killed = older.killed or "superseded by a new login"
+                if older.dialect == dialect:
+                    older.killed = older.killed or "superseded by a new login"
         value, now = secrets.token_urlsafe(32), time.monotonic()
         issued = IssuedToken(
             fingerprint=fingerprint(value), issued_at=now, expires_at=now + self.token_lifetime
         )
         self._note_issued(issued)
-        self._tokens[value] = token = _Token(value, issued)
+        self._tokens[value] = token = _Token(value, dialect, issued)
         self._forget_dead_tokens()
         return token
 
@@ -273,8 +293,9 @@ class Bank(Ledger):
             bank_error(403, "Invalid Organization Name"),
         )
         payload = CANONICALIZERS[self.canonicalizer](request.body)
-        expected = signature(STATIC_KEY, token.encode(), stamp, payload)
-        require(is_same(headers.get("permata-signature", ""), expected), BAD_SIGNATURE)
+        given = headers.get("permata-signature", "")
+        expected = [signature(k.static_key, token.encode(), stamp, payload) for k in self._keys]
+        require(any(is_same(given, each) for each in expected), BAD_SIGNATURE)
         return self._callback(request) if is_callback else _echo(request)
 
     def _callback(self, request: Inbound) -> Reply:
@@ -292,31 +313,40 @@ class Bank(Ledger):
         return Reply(status=status, body=body, content_type=content_type)
 
     def _check_bearer(self, authorization: str) -> str:
+        value, fault = self._bearer(authorization, "classic")
+        rejected = bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}")
+        require(not fault, rejected)
+        return value
+
+    def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
+        """Return the token, and why it is not accepted, or an empty string."""
         scheme, _, value = authorization.partition(" ")
         with self._changed:
             token = self._tokens.get(value) if scheme == "Bearer" else None
-            fault = token.fault() if token else ("unknown" if value else "missing")
-            if not fault and self._rejects_tokens():
+            if token is None or token.dialect != dialect:
+                fault = "unknown" if value else "missing"
+            else:
+                fault = token.fault()
+            is_rejecting = self.reject_tokens or time.monotonic() < self._rejecting_until
+            if not fault and is_rejecting:
                 fault = "rejected like all others"
             self._counts["rejected_calls"] += bool(fault)
-        require(
-            not fault,
-            bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
-        )
-        return value
-
-    def _rejects_tokens(self) -> bool:
-        return self.reject_tokens or time.monotonic() < self._rejecting_until
+        return value, fault
 
     def _check_timestamp(self, text: str) -> bytes:
         return check_timestamp(text, now=self.now(), tolerance=self.timestamp_tolerance)
+
+
+def _fits_login(keys: KeySet, given: str, stamp: bytes, request: Inbound) -> bool:
+    expected = signature(keys.static_key, keys.api_key.encode(), stamp, request.body)
+    return is_same(given, expected)
 
 
 def _token_reply(token: _Token, seconds: float) -> Reply:
     document = {
         "access_token": token.value,
         "token_type": "Bearer",
-        "expires_in": int(seconds) if seconds == int(seconds) else seconds,
+        "expires_in": seconds,
         "scope": "resource.READ resource.WRITE",
     }
     return json_reply(200, document, token_fingerprint=token.issued.fingerprint)

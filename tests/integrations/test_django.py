@@ -232,6 +232,11 @@ WRONG = {
     ],
     ("E006", "ALLOW_UNSIGNED_WEBHOOKS"): ["perhaps", 2, b"on", []],
     ("E006", "WEBHOOK_VERIFY_TOKEN"): [5, b"example", ["example"]],
+    ("E008", "CLIENT_CERT"): ["/nonexistent/client.pem", 5, b"example"],
+    ("E008", "CLIENT_KEY"): ["/nonexistent/key.pem", True],
+    ("E008", "CLIENT_KEY_PASSWORD"): ["example", b"example"],
+    ("E008", "CA_BUNDLE"): ["/nonexistent/bundle.pem", False],
+    ("E008", "PROXY"): ["user:example@proxy.invalid:3128", 5],
 }
 
 

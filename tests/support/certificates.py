@@ -26,9 +26,17 @@ class Authority:
         self.bundle.write_bytes(_pem(self._certificate))
 
     def context(
-        self, *, address: str = "127.0.0.1", days: int = 1, is_self_signed: bool = False
+        self,
+        *,
+        address: str = "127.0.0.1",
+        days: int = 1,
+        is_self_signed: bool = False,
+        clients: Authority | None = None,
     ) -> ssl.SSLContext:
-        """Return a server's context with a certificate for ``address`` that ends in ``days``."""
+        """Return a server's context with a certificate for ``address`` that ends in ``days``.
+
+        With ``clients`` it demands a certificate that this authority has signed.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(_name(address), key, days=days).add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
@@ -48,7 +56,31 @@ class Authority:
         file.write_bytes(_pem(certificate) + private)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(file)
+        if clients is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients.bundle)
         return context
+
+    def client(
+        self, name: str, *, days: float = 1, begins: float = -30, password: str | None = None
+    ) -> tuple[bytes, bytes]:
+        """Return a client's certificate and key in PEM, valid between two days from now."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateBuilder(
+            subject_name=_name(name),
+            public_key=key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=now + datetime.timedelta(days=begins),
+            not_valid_after=now + datetime.timedelta(days=days),
+        )
+        locked = serialization.NoEncryption()
+        if password is not None:
+            locked = serialization.BestAvailableEncryption(password.encode())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked
+        )
+        return _pem(self._sign(builder)), private
 
     def _builder(self, name, key, *, days: int = 1) -> x509.CertificateBuilder:
         self._serial += 1

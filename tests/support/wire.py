@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import ssl
@@ -179,11 +180,17 @@ class Forwarder(RawServer):
 
 
 class Proxy(RawServer):
-    """An HTTP proxy; ``requests`` lists the request lines that it was asked for."""
+    """An HTTP proxy; ``requests`` lists the request lines that it was asked for.
 
-    def __init__(self) -> None:
-        super().__init__(self._proxy)
+    With ``credentials`` (``user:password``) it refuses others.
+    """
+
+    def __init__(
+        self, *, credentials: str | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
+        super().__init__(self._proxy, context=context)
         self.requests: list[str] = []
+        self._credentials = credentials
 
     def _proxy(self, sock: socket.socket) -> None:
         request = read_request(sock)
@@ -191,6 +198,11 @@ class Proxy(RawServer):
             return
         line, _, rest = request.partition(b"\r\n")
         self.requests.append(line.decode())
+        if self._credentials is not None:
+            wanted = base64.b64encode(self._credentials.encode())
+            if b"Proxy-Authorization: Basic " + wanted not in rest:
+                sock.sendall(reply(b"", status="407 Proxy Authentication Required"))
+                return
         method, target, version = line.decode().split(" ")
         if method == "CONNECT":
             other = self.connect(int(target.rpartition(":")[2]))

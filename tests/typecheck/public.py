@@ -36,6 +36,7 @@ from permata_auth import (
     RedisTokenStore,
     RequestTimeoutError,
     RetryPolicy,
+    RotatingCredentials,
     SchedulerConfig,
     SchedulerInfo,
     SignatureError,
@@ -44,6 +45,7 @@ from permata_auth import (
     TokenScheduler,
     TokenStore,
     TokenStoreError,
+    Transport,
     TransportError,
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
@@ -91,6 +93,17 @@ def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> 
         made.shutdown(timeout=None)
 
 
+def rotating(load: Callable[[], PermataCredentials]) -> None:
+    made = RotatingCredentials(load, check_secs=timedelta(seconds=60))
+    scheme: Scheme = made
+    assert_type(made.current, Scheme)
+    assert_type(made.reload(), bool)
+    assert_type(RotatingCredentials.from_env({}, prefix="BANK_"), RotatingCredentials)
+    with LoginHandler.from_env({}, prefix="BANK_", store=None) as handler:
+        assert_type(handler, LoginHandler)
+    LoginHandler(scheme)
+
+
 def handler_info(info: HandlerInfo) -> None:
     assert_type(info.fingerprint, str | None)
     assert_type(info.expires_at, datetime | None)
@@ -117,6 +130,22 @@ def login(given: PermataCredentials) -> None:
     assert_type(policy.timeout, float)
     with LoginClient(given, retry=policy, timeout=(5.0, 15.0)) as client:
         assert_type(client.login(), AccessToken)
+
+
+def transport(given: PermataCredentials) -> None:
+    made = Transport("client.pem", Path("key.pem"), ca_bundle=Path("ca.pem"), proxy="http://x:1")
+    assert_type(Transport(client_key_password="p").expires_at, datetime | None)
+    assert_type(Transport.from_env({}, prefix="X_"), Transport)
+    assert_type(made.proxy, str | None)
+    assert_type(made.session(pool_size=5), requests.Session)
+
+    class Own(requests.Session):
+        pass
+
+    assert_type(made.mount(Own()), Own)
+    assert_type(LoginClient(given, transport=made).transport, Transport | None)
+    assert_type(LoginHandler(given, transport=made).transport, Transport | None)
+    CallbackStatusClient(LoginHandler(given), "https://x/", transport=made)
 
 
 def scheduler(callback: Callable[[], object]) -> None:

@@ -20,7 +20,9 @@ setting that is not there comes from the environment. Besides those of the crede
 ``TOKEN_STORE`` (a URL, ``cache:`` and the alias of a cache, or a TokenStore),
 ``REFRESH_BUFFER_SECS``, ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``STOP_WHEN_IDLE``,
 ``CLOCK_CORRECTION``, ``WARM_UP`` (each process fetches a token in the background from its first
-request or probe on), ``ON_EVENT`` (a callable, or its dotted path); for webhooks
+request or probe on), ``ON_EVENT`` (a callable, or its dotted path); to connect ``CLIENT_CERT``,
+``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` and ``PROXY``, for logins, callback statuses
+and the session's calls alike; for webhooks
 ``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
 ``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``.
 Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A

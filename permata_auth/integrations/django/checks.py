@@ -10,6 +10,8 @@ permata_auth.E005         ``CALLBACK_STATUS_URL`` is wrong
 permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
                           ``WEBHOOK_VERIFY_TOKEN`` is wrong
 permata_auth.E007         the settings are right one by one, but not together
+permata_auth.E008         ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` or
+                          ``PROXY`` is wrong
 permata_auth.W001         ``check --deploy``: webhooks are taken from anybody
 permata_auth.W002         ``check --deploy``: the cache of ``TOKEN_STORE`` is not shared
 permata_auth.W003         webhooks are answered with 503: there is no app secret
@@ -32,6 +34,11 @@ from ._services import DjangoServices
 from ._settings import DjangoSettings
 
 _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
+    "CLIENT_CERT",
+    "CLIENT_KEY",
+    "CLIENT_KEY_PASSWORD",
+    "CA_BUNDLE",
+    "PROXY",
     "TOKEN_STORE",
     "REFRESH_BUFFER_SECS",
     "MIN_SCHEDULE_TIME_SECS",
@@ -45,6 +52,8 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "ALLOW_UNSIGNED_WEBHOOKS",
     "WEBHOOK_VERIFY_TOKEN",
     "MAX_BODY_BYTES",
+    "SCHEME",
+    "SECRETS_DIR",
 }
 _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the environment."
 
@@ -89,7 +98,8 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 
 
 def _unknown(names: list[str]) -> Iterator[CheckMessage]:
-    unknown = ", ".join(sorted(set(names) - _KNOWN))
+    known = _KNOWN | {f"{name}_FILE" for name in _KNOWN}
+    unknown = ", ".join(sorted(name for name in {*names} - known if not name.startswith("SNAP_")))
     if unknown:
         hint = f"Known are {', '.join(sorted(_KNOWN))}."
         yield Error(f"PERMATA_AUTH has unknown keys: {unknown}", hint=hint, id="permata_auth.E001")
@@ -107,6 +117,7 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
         ("E004", there.max_body_bytes),
         ("E004", there.event_hook),
         ("E005", lambda: _check_callback_status_url(there)),
+        ("E008", there.transport),
         ("E006", there.app_secrets),
         ("E006", there.allows_unsigned),
         ("E006", there.verify_token),
