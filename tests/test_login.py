@@ -622,6 +622,7 @@ def test_the_durations_of_a_policy_are_durations(name, value):
 
 def test_a_policy_takes_numbers_and_timedeltas():
     policy = RetryPolicy(5, timedelta(milliseconds=250), 4, timeout=timedelta(minutes=1))
+    assert RetryPolicy(wait_max=timedelta(seconds=4)).wait_max == 4.0
     assert (policy.attempts, policy.wait_initial, policy.wait_max, policy.timeout) == (
         5,
         0.25,

@@ -9,7 +9,7 @@ import time
 import pytest
 from support.threads import Call, until
 
-from permata_auth import SchedulerConfig, TokenScheduler
+from permata_auth import ConfigurationError, SchedulerConfig, TokenScheduler
 
 
 @pytest.mark.parametrize("names", [("one", "other"), ("token", "token")], ids=["two", "same"])
@@ -163,3 +163,9 @@ def test_a_failure_is_a_warning_that_says_when_it_is_tried_again(clock, make_sch
     assert record.levelno == logging.WARNING
     assert f"{scheduler.info().seconds_until_refresh:.1f} seconds" in record.getMessage()
     assert "OSError" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["", None, 5, b"example", ["example"]], ids=repr)
+def test_a_name_is_text_and_not_empty(name):
+    with pytest.raises(ConfigurationError, match="name must be a str"):
+        TokenScheduler(name=name)
