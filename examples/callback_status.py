@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from permata_auth import CallbackStatusClient, LoginHandler, PermataCredentials, RetryPolicy
+from permata_auth import CallbackStatusClient, LoginHandler, RetryPolicy
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
     from permata_auth.sandbox import Sandbox
@@ -23,7 +23,7 @@ def main() -> None:
     change = {"field": "messages", "value": {"statuses": [status]}}
     receipt = {"xid": "123", "entry": [{"id": "example", "changes": [change]}]}
     with (
-        LoginHandler(PermataCredentials.from_env()) as handler,
+        LoginHandler.from_env() as handler,
         CallbackStatusClient(handler, url, retry=RetryPolicy(attempts=5)) as client,
     ):
         answer = client.send(receipt, request_id="req-123")

@@ -12,8 +12,7 @@ import sys
 
 import requests
 
-from permata_auth import LoginHandler, PermataAuth, PermataAuthError, PermataCredentials
-from permata_auth.stores import store_from_env
+from permata_auth import LoginHandler, PermataAuth, PermataAuthError
 
 BALANCE_URL = os.environ.get(
     "BALANCE_URL", "https://bank.invalid/apiservice/InquiryServices/BalanceInfo/inq"
@@ -41,10 +40,9 @@ def main(account: str) -> int:
 
 
 def ask(account: str) -> requests.Response:
-    credentials = PermataCredentials.from_env()
     inquiry = {"BalInqRq": {"InqInfo": {"AccountNumber": account}}}
     # No refresh in the background: nobody will use it.
-    with LoginHandler(credentials, store=store_from_env(), background=False) as handler:
+    with LoginHandler.from_env(background=False) as handler:
         return requests.post(BALANCE_URL, json=inquiry, auth=PermataAuth(handler), timeout=(5, 30))
 
 

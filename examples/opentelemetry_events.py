@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, PeriodicExpo
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
-from permata_auth import LoginHandler, PermataCredentials
+from permata_auth import LoginHandler
 from permata_auth.events import Event, LoginFailed, LoginSucceeded
 
 tracer = trace.get_tracer("permata_auth")
@@ -42,7 +42,7 @@ def main() -> None:
     trace.set_tracer_provider(spans)
     readings = MeterProvider([PeriodicExportingMetricReader(ConsoleMetricExporter())])
     metrics.set_meter_provider(readings)
-    with LoginHandler(PermataCredentials.from_env(), on_event=record_event) as handler:
+    with LoginHandler.from_env(on_event=record_event) as handler:
         handler.get_token()
     readings.shutdown()
     spans.shutdown()

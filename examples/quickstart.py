@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 import requests
 
-from permata_auth import LoginHandler, PermataAuth, PermataCredentials
+from permata_auth import LoginHandler, PermataAuth
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
     from permata_auth.sandbox import Sandbox
@@ -22,7 +22,7 @@ if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
 
 def main() -> None:
     url = urljoin(os.environ["PERMATA_TOKEN_URL"], "/apiservice/InquiryServices/BalanceInfo/inq")
-    with LoginHandler(PermataCredentials.from_env()) as handler, requests.Session() as session:
+    with LoginHandler.from_env() as handler, requests.Session() as session:
         session.auth = PermataAuth(handler)
         inquiry = {"BalInqRq": {"InqInfo": {"AccountNumber": "701075323"}}}
         print(session.post(url, json=inquiry, timeout=(5, 30)).json())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from multiprocessing import get_context
 
-from permata_auth import LoginHandler, PermataCredentials, RedisTokenStore
+from permata_auth import LoginHandler, RedisTokenStore
 
 URL = os.environ.get("PERMATA_TOKEN_STORE", "redis://localhost:6379/0")
 PROCESSES = 4
@@ -20,8 +20,7 @@ PROCESSES = 4
 
 def work(number: int) -> tuple[int, str | None, int]:
     # In each process: neither a handler nor a store can be sent to another one.
-    credentials = PermataCredentials.from_env()
-    with LoginHandler(credentials, store=RedisTokenStore(URL)) as handler:
+    with LoginHandler.from_env(store=RedisTokenStore(URL)) as handler:
         handler.get_token()
         info = handler.info()
     return number, info.fingerprint, info.logins

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 
-from permata_auth import CallbackStatusClient, LoginHandler, PermataCredentials, WebhookProcessor
+from permata_auth import CallbackStatusClient, LoginHandler, WebhookProcessor
 
 if "PERMATA_TOKEN_URL" not in os.environ:  # not in production
     from permata_auth.sandbox import Sandbox
@@ -24,7 +24,7 @@ SECRET = "example-app-secret"
 def main() -> None:
     url = os.environ["PERMATA_CALLBACK_STATUS_URL"]
     with (
-        LoginHandler(PermataCredentials.from_env()) as handler,
+        LoginHandler.from_env() as handler,
         CallbackStatusClient(handler, url) as client,
     ):
         processor = WebhookProcessor(client, app_secrets=[SECRET], verify_token="example")

@@ -2,7 +2,7 @@
 
 ::
 
-    handler = LoginHandler(PermataCredentials.from_env())
+    handler = LoginHandler.from_env()
     token = handler.get_token()
 
 The names of the design document (Rust) and the names here:
@@ -59,7 +59,8 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
-    from .handler import HandlerInfo, LoginHandler
+    from .credentials import RotatingCredentials
+    from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
@@ -76,6 +77,7 @@ __all__ = [
     "ConfigurationError",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "InvalidClientError",
     "InvalidGrantError",
     "InvalidRequestError",
@@ -90,6 +92,7 @@ __all__ = [
     "RedisTokenStore",
     "RequestTimeoutError",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
@@ -114,11 +117,13 @@ _LAZY = {
     "CallbackStatusResponse": ".callback_status",
     "FileTokenStore": ".stores.file",
     "HandlerInfo": ".handler",
+    "Health": ".handler",
     "LoginClient": ".login",
     "LoginHandler": ".handler",
     "PermataAuth": ".auth",
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
+    "RotatingCredentials": ".credentials",
     "Transport": ".transport",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",

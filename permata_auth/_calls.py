@@ -1,17 +1,23 @@
-"""One authorised call: sent with a token, and once more with another if the bank rejects it."""
+"""One authorised call: signed, sent, and sent once more where there is a remedy for a refusal."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import attrs
 
 from . import _clock
+from ._clock_offset import Reading
 from ._http import Reply
+from ._remedies import Remedies
 from .exceptions import PermataAuthError
 from .handler import LoginHandler
 
 _MIN_WAIT_SECS = 0.001
+
+#: ``Scheme.sign`` with the token and the clock's offset bound to it.
+Sign = Callable[..., dict[str, str]]
 
 
 class LoginFailedError(Exception):
@@ -24,30 +30,36 @@ class LoginFailedError(Exception):
 
 @attrs.define(eq=False)
 class Call:
-    """A call, whose token is replaced once in all its attempts. Not thread-safe.
+    """A call in all its attempts, in which each remedy is tried once. Not thread-safe.
 
     Args:
         handler: Gives the tokens, and judges the responses.
-        send: Signs and sends the call with a token, and returns the response.
+        url: The call's URL.
+        send: Signs with the function that it is given, sends, and returns the response.
         until: When waiting for a token has to be over, on :mod:`permata_auth._clock`.
     """
 
     _handler: LoginHandler
-    _send: Callable[[str], Reply]
+    _url: str
+    _send: Callable[[Sign], Reply]
     _until: float
-    _has_renewed: bool = attrs.field(default=False, init=False)
+    _remedies: Remedies = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._remedies = Remedies(self._handler)
 
     def attempt(self) -> Reply:
-        """Send the call and return the response; send it once more after a rejected token.
+        """Sign and send the call, once more where there is a remedy; return the response.
 
         Raises LoginFailedError, and the errors of ``send``.
         """
         token = self._token()
-        reply = self._send(token)
-        if self._handler.note_response(
-            token, reply.status_code, reply.body, is_second=self._has_renewed
-        ):
-            self._has_renewed = True
+        used, began = self._handler.clock.current, _clock.now()
+        signer = self._remedies.signer()
+        reply = self._send(functools.partial(signer.sign, token, **used.arguments))
+        took = _clock.now() - began
+        reading = Reading(url=self._url, headers=reply.headers, took=took, used=used)
+        if self._remedies.apply(token, reply.status_code, reply.body, reading):
             return self.attempt()
         return reply
 

@@ -6,14 +6,15 @@ The command ``permata-auth doctor`` and those of the frameworks print them.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from requests.utils import get_environ_proxies
 
 from . import _clock
-from ._bank import is_signature_refused, is_temporary, unavailable
+from ._bank import is_temporary, unavailable
 from ._http import exchange, http_date
 from ._settings import url_problem
 from .exceptions import (
@@ -25,7 +26,7 @@ from .exceptions import (
     TransportError,
 )
 from .login import LoginClient, RetryPolicy
-from .schemes.classic import PermataCredentials
+from .schemes.base import Scheme, is_signature_rejected
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
 from .transport import Transport, session_by
@@ -40,6 +41,13 @@ _TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
 
 class _Skipped(Exception):  # noqa: N818 - no error: there is nothing to check
     pass
+
+
+def _way(transport: Transport) -> str:
+    """Say for a person how a transport connects."""
+    proxy = f", through the proxy {transport.proxy}" if transport.proxy else ""
+    until = transport.expires_at
+    return proxy + (f", client certificate until {until:%Y-%m-%d %H:%M} UTC" if until else "")
 
 
 @attrs.frozen
@@ -67,22 +75,25 @@ class Examination:
         credentials: Reads the credentials; called once, by the first check.
         store: Makes the token store, or returns None where there is none; called by the last.
         url: The URL for a signed call with an empty JSON object; empty: no signed call is made.
+        origins: Tells where each setting came from that the first of these has read.
         transport: Says how to connect; called once, by the first check. None: as requests does.
     """
 
     def __init__(
         self,
-        credentials: Callable[[], PermataCredentials],
+        credentials: Callable[[], Scheme],
         store: Callable[[], TokenStore | None],
         url: str,
+        origins: Callable[[], Mapping[str, str]] = dict,
         transport: Callable[[], Transport | None] = lambda: None,
     ) -> None:
         self._read_credentials = credentials
         self._make_store = store
         self._url = url
+        self._origins = origins
         self._read_transport = transport
         self._transport: Transport | None = None
-        self._credentials: PermataCredentials | None = None
+        self._credentials: Any | None = None
         self._token: AccessToken | None = None
         self._skew: float | None = None
         self._has_answered = False
@@ -123,15 +134,18 @@ class Examination:
     def _check_configuration(self) -> str:
         credentials = self._read_credentials()
         if self._url:
-            problem = url_problem(self._url, allow_insecure_http=credentials.allow_insecure_http)
+            is_open = getattr(credentials, "allow_insecure_http", False)
+            problem = url_problem(self._url, allow_insecure_http=is_open)
             if problem is not None:
                 raise ConfigurationError(f"the URL for signed calls {problem}")
         transport = self._transport = self._read_transport()
         self._credentials = credentials
-        proxy = f", through the proxy {transport.proxy}" if transport and transport.proxy else ""
-        expires_at = transport and transport.expires_at
-        until = f", client certificate until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ""
-        return f"complete, for {self._endpoint.hostname}{proxy}{until}"
+        places: dict[str, list[str]] = {}
+        for name, place in self._origins().items():
+            places.setdefault(place, []).append(name)
+        found = [f"; {', '.join(names)} from {place}" for place, names in places.items()]
+        way = _way(transport) if transport is not None else ""
+        return f"complete, for {self._endpoint.hostname}{way}{''.join(found)}"
 
     def _check_name(self) -> str:
         host = self._endpoint.hostname
@@ -183,8 +197,14 @@ class Examination:
         credentials = self._known()
         self._require_answer()
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
-        transport = self._transport
-        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT, transport=transport) as client:
+        # Without a correction, which would hide a clock that is to be mended.
+        with LoginClient(
+            credentials,
+            retry=retry,
+            timeout=_TIMEOUT,
+            transport=self._transport,
+            clock_correction=False,
+        ) as client:
             self._token = client.login()
         left = self._token.expires_in()
         return f"token {self._token.fingerprint}, which lives for {left:.0f} s"
@@ -212,7 +232,7 @@ class Examination:
     def _judge(self, status: int, body: bytes) -> str:
         if self._known().is_token_rejected(status, body):
             raise SignatureError("the bank rejects a token it has just issued; ask the bank")
-        if is_signature_refused(body):
+        if is_signature_rejected(self._known(), status, body):
             raise SignatureError(
                 "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
                 "PERMATA_CANONICALIZER"
@@ -245,14 +265,14 @@ class Examination:
             store.save(credentials.key, self._token)
         return f"{store!r} can be read, written and locked"
 
-    def _known(self) -> PermataCredentials:
+    def _known(self) -> Any:
         if self._credentials is None:
             raise _Skipped("needs a configuration")
         return self._credentials
 
     @property
     def _endpoint(self) -> SplitResult:
-        return urlsplit(self._known().token_url)
+        return urlsplit(str(self._known().token_url))
 
     def _require_direct(self) -> None:
         if self._transport is not None and self._transport.proxy is not None:

@@ -13,13 +13,15 @@ REJECTED     (none failed: the bank rejects new tokens)  callers, the timer
 ===========  ==========================================  ===============================
 
 The timer's own waits stand in for BACKOFF. A login that succeeds ends every row but REJECTED,
-which an accepted call ends.
+which an accepted call ends. REFUSED and BROKEN hold the credentials that met the failure, and no
+others.
 """
 
 from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Callable
 
 import attrs
 
@@ -63,6 +65,9 @@ _HOLDS = {
 }
 
 
+_BOUND = (Row.REFUSED, Row.BROKEN)
+
+
 @attrs.frozen(kw_only=True)
 class Pause:
     """One row's failures in a row, and the moment before which they let no login start."""
@@ -76,6 +81,13 @@ class Pause:
     is_shared: bool = False
     #: The fingerprint of the token that was rejected last.
     rejected: str | None = None
+    #: The credentials that met it.
+    met_by: object = attrs.field(default=None, repr=False, eq=False)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether changed credentials pass."""
+        return self.row in _BOUND
 
 
 class Pace:
@@ -83,9 +95,14 @@ class Pace:
 
     Args:
         refusal_memory: The first pause after refused credentials, in seconds.
+        credentials: Returns those that the next login uses, the same object while they are the
+            same.
     """
 
-    def __init__(self, refusal_memory: float) -> None:
+    def __init__(
+        self, refusal_memory: float, credentials: Callable[[], object] = lambda: None
+    ) -> None:
+        self._credentials = credentials
         self._first_secs = {
             Row.BACKOFF: 0.5,
             Row.REFUSED: refusal_memory,
@@ -103,7 +120,7 @@ class Pace:
 
     def after(self, error: BaseException) -> Pause:
         """Return the pause that a failed login calls for; it counts once :meth:`begin` takes it."""
-        row = _row(error)
+        row = row_of(error)
         return self._pause(row, error, count=self._count(row) + 1)
 
     def after_rejection(self, fingerprint: str) -> Pause:
@@ -165,8 +182,12 @@ class Pace:
                 found.append(pause)
             elif asker is Asker.TIMER and pause.is_shared:
                 found.append(self._for_timers(pause, window, left))
-        found = [pause for pause in found if _clock.now() < pause.until]
+        found = [pause for pause in found if self._counts(pause)]
         return max(found, key=lambda pause: pause.until, default=None)
+
+    def _counts(self, pause: Pause) -> bool:
+        is_for_others = pause.is_bound and pause.met_by is not self._credentials()
+        return _clock.now() < pause.until and not is_for_others
 
     def is_held_by(self, row: Row) -> bool:
         """Tell whether the pause of this row is not over."""
@@ -186,7 +207,14 @@ class Pace:
         else:
             secs = min(self._first_secs[row] * 2.0 ** min(count - 1, 20), self._max_secs[row])
             secs = secs * random.uniform(0.5, 1.0) if row is Row.BACKOFF else max(secs, asked)
-        return Pause(row=row, error=error, count=count, failed_at=now, until=now + secs)
+        return Pause(
+            row=row,
+            error=error,
+            count=count,
+            failed_at=now,
+            until=now + secs,
+            met_by=self._credentials(),
+        )
 
     def _for_timers(self, pause: Pause, window: float, left: float) -> Pause:
         """Space the timers of a fleet as the waits of one timer are, its last attempt included."""
@@ -205,11 +233,15 @@ def held_error(pause: Pause) -> BaseException:
     return error
 
 
-def _row(error: BaseException) -> Row:
-    if not isinstance(error, PermataAuthError):
-        return Row.BROKEN
-    if error.retryable:
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether a login failed because the bank refused its credentials."""
+    if not isinstance(error, TokenEndpointError) or error.retryable:
+        return False
+    return isinstance(error, InvalidClientError) or error.status_code in (400, 401, 403)
+
+
+def row_of(error: BaseException) -> Row:
+    """Return the kind of failure that ``error`` is."""
+    if isinstance(error, PermataAuthError) and error.retryable:
         return Row.ASKED if retry_after_of(error) else Row.BACKOFF
-    status = error.status_code if isinstance(error, TokenEndpointError) else None
-    is_refusal = isinstance(error, InvalidClientError) or status in (400, 401, 403)
-    return Row.REFUSED if is_refusal else Row.BROKEN
+    return Row.REFUSED if is_refusal(error) else Row.BROKEN

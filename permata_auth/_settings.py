@@ -17,6 +17,9 @@ from .exceptions import ConfigurationError
 
 Seconds = float | int | timedelta
 
+#: The size of a webhook's body above which it is refused, by default.
+MAX_BODY_BYTES = 1_048_576
+
 
 def seconds(value: Seconds) -> float:
     """Convert a duration to float seconds.

@@ -1,7 +1,8 @@
 """The token's life: served, refreshed ahead of its expiry, replaced by one login for everybody.
 
 1. *Snapshot.* A call with a live token reads one snapshot and one clock, and returns.
-2. *Pace.* Any other call is told at once where a recent failure lets no login start yet.
+2. *Pace.* Any other call is told at once where a recent failure lets no login start yet, unless
+   that was a refusal and the credentials may have changed since.
 3. *Flight.* Else one login runs on a thread of its own, and all callers share its outcome. It first
    looks for a newer token in the store, and keeps the other processes from logging in meanwhile.
 4. *Schedule.* The new token is swapped in and its refresh scheduled, before any caller wakes.
@@ -14,15 +15,19 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from . import _clock, _process
+from ._clock_offset import ClockOffset
 from ._flight import Flight, SingleFlight
+from ._history import History
+from ._latch import Latch
 from ._logging import Log, describe, tagged
 from ._pace import Asker, Pace, Pause, held_error
 from ._rejections import Rejections
+from ._rotation import Rotation
 from ._schedule import RefreshSchedule
+from ._settings import timeout_secs
 from ._snapshot import Snapshot
 from ._threads import start_daemon
 from .events import (
@@ -57,12 +62,14 @@ class TokenLife:
     Args:
         name: The handler's name, for logs, events and threads.
         label: The name that errors carry; None where they name the host alone.
+        rotation: The credentials, as far as they change.
         client: Logs in.
         shared: The token as other processes see it.
         schedule: The refresh in the background.
         events: The event hooks.
         budget: The seconds that a login may take.
         refusal_memory: The first pause after refused credentials, in seconds.
+        stops_when_idle: A token that no caller has asked for is not refreshed.
     """
 
     def __init__(
@@ -70,22 +77,28 @@ class TokenLife:
         *,
         name: str,
         label: str | None,
+        rotation: Rotation,
         client: LoginClient,
         shared: SharedToken | Unshared,
         schedule: RefreshSchedule,
         events: EventHooks,
         budget: float,
         refusal_memory: float,
+        stops_when_idle: bool,
     ) -> None:
         self.name = name
         self._label = label
+        self._rotation = rotation
+        rotation.watch(events)
+        #: How far this machine's clock is off, for those who sign calls.
+        self.clock = _clock_of(client)
         self._client = client
         self._log_in_once = _one_attempt(client)
         self._shared = shared
         self._schedule = schedule
         self._events = events
         self._snapshot = Snapshot(None)
-        self._pace = Pace(refusal_memory)
+        self._pace = Pace(refusal_memory, credentials=lambda: rotation.newest)
         self._rejections = Rejections(
             self._pace,
             shared,
@@ -95,12 +108,31 @@ class TokenLife:
         self._flights: SingleFlight[Snapshot] = SingleFlight(
             name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
         )
-        self._logins = 0
-        self._failed_logins = 0
-        self._last_login_at: datetime | None = None
-        self._last_error: tuple[str, datetime] | None = None
+        self._stops_when_idle = stops_when_idle
+        self._history = History()
+        #: Set by shutdown(): a wait for the next try ends.
+        self._stopped = Latch()
         self._home = _process.identity()
         _process.notify_forks(self)
+
+    def _obtain(
+        self, timeout: float | None, unique_id: str | None = None, request_id: str | None = None
+    ) -> AccessToken:
+        """Return a live token, for a caller that was sent the slow way."""
+        secs = timeout_secs(timeout)
+        self._notice_fork()
+        snapshot = self._snapshot
+        token = snapshot.live
+        if token is not None:
+            # The first call after a fork, whose timer stayed with the parent, or the first one for
+            # a token that the timer fetched. A timer that gives an idle token up at this moment
+            # counts as active still: then the next login is made on demand.
+            if not self._schedule.is_active:
+                self._schedule.start(token)
+            snapshot.note_asked(token)
+            return token
+        with tagged(unique_id=unique_id, request_id=request_id):
+            return self._log_in(Asker.CALLER, snapshot, secs)
 
     def _log_in(self, asker: Asker, seen: Snapshot, timeout: float | None = None) -> AccessToken:
         """Return the token of a flight, or raise why there is none; ``seen`` is to be replaced."""
@@ -115,13 +147,16 @@ class TokenLife:
         budget = self._flights.budget
         deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
         for _ in range(_MAX_FLIGHTS):
-            self._check_pace(asker)
+            pause = self._held(asker)
+            if pause is not None and not (pause.is_bound and self._rotation.is_due()):
+                raise held_error(pause)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
             # Another caller may have taken the token from the snapshot, met a rejection and dropped
             # it before this one joined the flight, or woke: it would be served again.
             token = seen.live
             if token is not None:
+                seen.is_asked |= asker is not Asker.TIMER
                 return token
         raise InvalidTokenResponseError(
             f"the last {_MAX_FLIGHTS} tokens were rejected or had expired before they could be used"
@@ -148,6 +183,9 @@ class TokenLife:
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
             # Another flight has landed since this one's caller looked.
             return functools.partial(_same, snapshot)
+        # Before the store is looked at, where a token has the place of the credentials that it is
+        # from. Here, since it may block.
+        self._rotation.check()
         # Again, on the one thread that logs in: callers that looked before the last flight failed
         # would otherwise start a login each.
         self._check_pace(asker)
@@ -158,7 +196,7 @@ class TokenLife:
             is_held=functools.partial(self._is_held_by, asker),
         ) as turn:
             if turn.newer is not None:
-                return functools.partial(self._swap, turn.newer, is_shared=True)
+                return functools.partial(self._swap, asker, turn.newer, is_shared=True)
             if turn.pause is not None:
                 raise held_error(turn.pause)
             # The time in the queue for the store's lock was not the login's.
@@ -168,7 +206,10 @@ class TokenLife:
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
         self._pace.adopt(pause)
-        return self._held(asker) is not None
+        held = self._held(asker)
+        if held is not None:
+            self._history.note_error(describe(held.error))
+        return held is not None
 
     def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], Snapshot]:
         began = _clock.now()
@@ -182,11 +223,10 @@ class TokenLife:
             turn.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
         turn.save(token)
-        return functools.partial(self._succeed, token, _clock.now() - began)
+        return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
-    def _succeed(self, token: AccessToken, duration: float) -> Snapshot:
-        self._logins += 1
-        self._last_login_at = _clock.at(_clock.now())
+    def _succeed(self, asker: Asker, token: AccessToken, duration: float) -> Snapshot:
+        self._history.succeed()
         logger.info(
             "Logged in, the token lives for %d seconds",
             round(token.expires_in()),
@@ -198,21 +238,25 @@ class TokenLife:
             expires_at=token.expires_at,
             duration=duration,
         )
-        return self._swap(token, is_shared=False)
+        return self._swap(asker, token, is_shared=False)
 
     def _fail(self, asker: Asker, pause: Pause, duration: float) -> Snapshot:
-        self._failed_logins += 1
-        self._last_error = (describe(pause.error), _clock.at(_clock.now()))
+        self._history.fail(pause.error)
         self._pace.begin(pause)
         self._events.emit(LoginFailed, duration=duration, **_named(pause.error))
         _tell_of_pause(self._events, pause)
         self._check_pace(asker)
         raise pause.error
 
-    def _swap(self, token: AccessToken, *, is_shared: bool) -> Snapshot:
-        replaced = self._snapshot.token
+    def _swap(self, asker: Asker, token: AccessToken, *, is_shared: bool) -> Snapshot:
+        before, replaced = self._snapshot.live, self._snapshot.token
         self._pace.end()
-        snapshot = self._snapshot = Snapshot(token)
+        snapshot = Snapshot(token)
+        if asker is Asker.TIMER and self._stops_when_idle:
+            snapshot.is_asked = False
+            snapshot.send_the_slow_way()  # the first caller is noted there
+        self._snapshot = snapshot
+        self._history.swap(is_first=before is None)
         self._events.emit(
             TokenSwapped,
             fingerprint=token.fingerprint,
@@ -230,7 +274,7 @@ class TokenLife:
 
     def _tell_of_abandoned_login(self) -> None:
         budget = self._flights.budget
-        self._last_error = ("login abandoned", _clock.at(_clock.now()))
+        self._history.note_error("login abandoned")
         with tagged(handler=self.name):
             logger.warning("Login abandoned after its budget of %.1f seconds", budget)
             self._events.emit(LoginAbandoned, budget=budget)
@@ -254,6 +298,12 @@ def _abandoned(reference: weakref.ref[TokenLife]) -> None:
             start_daemon(handler._tell_of_abandoned_login, "events")
         except RuntimeError:  # no thread can be started
             handler._tell_of_abandoned_login()
+
+
+def _clock_of(client: object) -> ClockOffset:
+    """Return the correction that a client logs in by; one that is not ours may have none."""
+    clock = getattr(client, "clock", None)
+    return clock if isinstance(clock, ClockOffset) else ClockOffset()
 
 
 def _tell_of_pause(events: EventHooks, pause: Pause) -> None:

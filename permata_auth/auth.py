@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -9,9 +11,14 @@ import requests
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
+from . import _clock
+from ._clock_offset import Reading
+from ._remedies import Remedies
+from ._rotation import rotation_of
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
 from .handler import LoginHandler
+from .schemes.base import Scheme
 
 
 def sign_request(
@@ -24,18 +31,39 @@ def sign_request(
 ) -> dict[str, str]:
     """Return the headers that authorise one call, signed now over exactly these bytes.
 
-    For HTTP clients other than requests; send them at once, and ``body`` unchanged. Blocks only
+    For HTTP clients other than requests; send them at once, and ``body`` unchanged; then tell
+    :meth:`LoginHandler.note_response` of the response, with its headers. Blocks only
     for a login, as :meth:`LoginHandler.get_token`, and raises what that raises. Raises
     SignatureError for a body that is not bytes and a URL that no token may be sent to (plain http
     to another machine), ConfigurationError for a canonicaliser that does not exist.
     """
     if not isinstance(body, bytes):
         raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
+    return _signed(
+        handler, lambda: handler.credentials, method, url, body, canonicalizer=canonicalizer
+    )
+
+
+def _signed(
+    handler: LoginHandler,
+    signer: Callable[[], Scheme],
+    method: str,
+    url: str,
+    body: bytes,
+    *,
+    canonicalizer: str | None,
+) -> dict[str, str]:
     if not url.startswith("https://"):
         _refuse_insecure(handler, url)
     try:
-        return handler.credentials.sign(
-            handler.get_token(), method, url, body, canonicalizer=canonicalizer
+        token = handler.get_token()
+        return signer().sign(  # asked for now: a login may have brought other credentials
+            token,
+            method,
+            url,
+            body,
+            canonicalizer=canonicalizer,
+            **handler.clock.current.arguments,
         )
     except PermataAuthError as error:
         raise error.with_traceback(None) from None  # without the frames that hold the token
@@ -57,9 +85,11 @@ class PermataAuth(AuthBase):
     or another stream is a SignatureError.
 
     If the bank rejects the token, that token is dropped, and the request is sent once more with a
-    new one; every other refusal is the caller's. To tell them apart the body of a 401 or 403 is
-    read, also with ``stream=True``. A redirect within the origin is signed anew; one to another
-    origin carries nothing that was added here. The prepared request itself stays as it is.
+    new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock, and
+    with credentials that have changed if the bank refuses the signature. Every other refusal is the
+    caller's. To tell them apart the body of a 400, 401 or 403 is read, also with ``stream=True``.
+    A redirect within the origin is signed anew; one to another origin carries nothing that was
+    added here. The prepared request itself stays as it is.
 
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
 
@@ -71,6 +101,7 @@ class PermataAuth(AuthBase):
     def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
         self._signed_names = signed_names(handler, canonicalizer)
         self._handler = handler
+        self._rotation = rotation_of(handler.credentials)
         self._canonicalizer = canonicalizer
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -80,9 +111,20 @@ class PermataAuth(AuthBase):
             request.hooks["response"].append(self._on_response)
         return request
 
-    def _sign(self, request: requests.PreparedRequest) -> dict[str, str]:
-        return sign_request(
+    def _sign(
+        self, request: requests.PreparedRequest, remedies: Remedies | None = None
+    ) -> dict[str, str]:
+        # Before it is signed: of an offset that another thread replaces meanwhile, the older one.
+        vars(request)[_OFFSET] = self._handler.clock.current
+
+        def signer() -> Scheme:
+            chosen = remedies.signer() if remedies else self._rotation.current
+            vars(request)[_SIGNER] = chosen
+            return chosen
+
+        return _signed(
             self._handler,
+            signer,
             request.method or "GET",
             request.url or "",
             cast("bytes | None", request.body) or b"",
@@ -96,8 +138,9 @@ class PermataAuth(AuthBase):
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        if self._note(response, token):
-            response = self._send_again(response, **how_sent)
+        remedies = Remedies(self._handler, vars(request).get(_SIGNER))
+        while self._note(response, remedies):
+            response = self._send_again(response, remedies, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
             # request itself stays as it is: a caller who does not follow may send it again.
@@ -105,20 +148,29 @@ class PermataAuth(AuthBase):
             request.copy = following.copy  # type: ignore[method-assign]
         return response
 
-    def _note(self, response: requests.Response, token: str, *, is_second: bool = False) -> bool:
-        status = response.status_code
-        body = response.content if status in (401, 403) else b""
-        return self._handler.note_response(token, status, body, is_second=is_second)
+    def _note(self, response: requests.Response, remedies: Remedies) -> bool:
+        request, status = response.request, response.status_code
+        reading = Reading(
+            url=request.url or "",
+            headers=response.headers,
+            took=response.elapsed.total_seconds(),
+            used=vars(request).get(_OFFSET),
+        )
+        body = response.content if status in (400, 401, 403) else b""
+        return remedies.apply(_bearer(request) or "", status, body, reading)
 
-    def _send_again(self, response: requests.Response, **how_sent: Any) -> requests.Response:
+    def _send_again(
+        self, response: requests.Response, remedies: Remedies, **how_sent: Any
+    ) -> requests.Response:
         response.close()
         again = _copy(response.request)
         self._leave(again)
-        again.headers.update(self._sign(again))
+        again.headers.update(self._sign(again, remedies))
         arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
+        began = _clock.now()
         second: requests.Response = response.connection.send(again, **arguments)
+        second.elapsed = timedelta(seconds=_clock.now() - began)
         second.history.append(response)
-        self._note(second, _bearer(again) or "", is_second=True)
         return second
 
     def _following(
@@ -142,6 +194,10 @@ class PermataAuth(AuthBase):
         request.hooks = {**request.hooks, "response": hooks}
 
 
+#: Where a request keeps what its timestamp was made with.
+_OFFSET = "_permata_clock_offset"
+#: Where it keeps the credentials that have signed it.
+_SIGNER = "_permata_signer"
 #: What an adapter takes; a session may tell its hooks more.
 _SENDING = ("stream", "timeout", "verify", "cert", "proxies")
 

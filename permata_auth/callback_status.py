@@ -12,7 +12,7 @@ import requests
 
 from . import _clock
 from ._bank import FAILURE, envelope, is_temporary, read_envelope, unavailable
-from ._calls import Call, LoginFailedError
+from ._calls import Call, LoginFailedError, Sign
 from ._http import Reply, connect_and_read, exchange
 from ._json import json_object
 from ._logging import Log, ids, tagged
@@ -141,7 +141,7 @@ class CallbackStatusClient(Unpicklable):
         until = _clock.now() + self.retry.timeout
         connection = self._connections.get()
         post = functools.partial(self._post, connection.session, body, until)
-        call = Call(self._handler, post, until)
+        call = Call(self._handler, self.url, post, until)
         replies: list[Reply] = []
 
         def attempt() -> None:
@@ -163,8 +163,8 @@ class CallbackStatusClient(Unpicklable):
         )
         return _response(reply)
 
-    def _post(self, session: requests.Session, body: bytes, until: float, token: str) -> Reply:
-        signed = self._handler.credentials.sign(token, "POST", self.url, body)
+    def _post(self, session: requests.Session, body: bytes, until: float, sign: Sign) -> Reply:
+        signed = sign("POST", self.url, body)
         return exchange(
             session,
             "POST",

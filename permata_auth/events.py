@@ -146,6 +146,16 @@ class RefreshSkipped(Event):
     fingerprint: str
 
 
+@attrs.frozen(kw_only=True)
+class CredentialsReloaded(Event):
+    """The credentials have changed; ``fields`` has the names of those that did, and no value.
+
+    It is empty where credentials of another kind took their place.
+    """
+
+    fields: tuple[str, ...]
+
+
 class EventHooks:
     """The hooks of one handler. Thread-safe. A hook that raises does not keep events from others.
 

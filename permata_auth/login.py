@@ -7,18 +7,22 @@ import requests
 import tenacity
 
 from . import _clock
+from ._clock_offset import ClockOffset, Reading
 from ._http import Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
+from ._pace import is_refusal
+from ._rotation import rotation_of
 from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
+    ClockError,
     ConfigurationError,
     InvalidTokenResponseError,
     PermataAuthError,
     TokenEndpointError,
     TransportError,
 )
-from .schemes.base import Scheme, TokenRequest, TokenResponse
+from .schemes.base import Scheme, TokenResponse
 from .tokens import AccessToken
 from .transport import Transport, connections
 
@@ -109,6 +113,9 @@ class LoginClient(Unpicklable):
             take no part. Proxies and CA bundle from the environment work without one.
         transport: Client certificate, CA bundle and proxy. None: as the environment says, or
             ``session``; with both a ConfigurationError is raised.
+        clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
+            the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
+            by default, so that a wrong clock costs one request and no call.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -121,12 +128,16 @@ class LoginClient(Unpicklable):
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
         transport: Transport | None = None,
+        clock_correction: bool | None = None,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
         if not isinstance(retry, RetryPolicy | None):
             raise ConfigurationError("retry must be a RetryPolicy")
         self.retry = retry or RetryPolicy()
+        #: How far this machine's clock is off, for the signatures of calls too.
+        self.clock = ClockOffset(clock_correction)
         self._scheme = credentials
+        self._rotation = rotation_of(credentials)
         self._timeout = connect_and_read(timeout)
         self._connections = connections(session, transport)
         self._transport = transport
@@ -155,7 +166,8 @@ class LoginClient(Unpicklable):
         """Log in and return a new token, whose life counts from the moment it was asked for.
 
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
-        Each attempt has a timestamp and a signature of its own. Raises TransportError,
+        Each attempt has a timestamp and a signature of its own. Credentials that change are looked
+        at before it, and again after a refusal. Raises TransportError,
         TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
 
         Args:
@@ -164,6 +176,7 @@ class LoginClient(Unpicklable):
         policy = self.retry if attempts is None else attrs.evolve(self.retry, attempts=attempts)
         connection = self._connections.get()
         until = _clock.now() + policy.timeout
+        self._rotation.check(policy.timeout)
         retrying = policy.retrying(until, connection.stopped)
         try:
             return retrying(self._attempt, connection.session, until)
@@ -176,8 +189,33 @@ class LoginClient(Unpicklable):
         self._connections.close()
 
     def _attempt(self, session: requests.Session, until: float) -> AccessToken:
-        asked_at = _clock.now()
-        request = self._scheme.token_request()
+        """Log in with the newest credentials; once more if a refusal shows that they changed."""
+        is_second = False
+        while True:  # not within the handling of the first error, which holds the request
+            scheme = self._rotation.newest
+            try:
+                token = self._log_in_by(scheme, session, until)
+            except TokenEndpointError as error:
+                is_last = is_second or not is_refusal(error)
+                if is_last or not self._rotation.has_other_login(scheme, until - _clock.now()):
+                    raise
+                is_second = True
+            else:
+                self._rotation.accept(scheme)
+                return token
+
+    def _log_in_by(self, scheme: Scheme, session: requests.Session, until: float) -> AccessToken:
+        """Send one request, or two where the first one's response corrects this clock."""
+        try:
+            return self._ask(scheme, session, until)
+        except _ClockCorrected:
+            return self._ask(scheme, session, until, is_second=True)
+
+    def _ask(
+        self, scheme: Scheme, session: requests.Session, until: float, *, is_second: bool = False
+    ) -> AccessToken:
+        asked_at, used = _clock.now(), self.clock.current
+        request = scheme.token_request(**used.arguments)
         reply = exchange(
             session,
             "POST",
@@ -188,17 +226,24 @@ class LoginClient(Unpicklable):
             deadline=until,
             setting="PERMATA_TOKEN_URL",
         )
+        took = _clock.now() - asked_at
+        reading = Reading(url=request.url, headers=reply.headers, took=took, used=used)
         try:
-            return self._read(reply, asked_at)
+            token = self._read(scheme, reply, asked_at)
         except TokenEndpointError as error:
-            raise _completed(error, request, reply) from None
+            is_refused = isinstance(error, ClockError)
+            if is_refused and self.clock.correct(reading, is_second=is_second):
+                raise _ClockCorrected from None
+            raise _completed(error, request.url, reply) from None
+        self.clock.confirm(reading)
+        return token
 
-    def _read(self, reply: Reply, asked_at: float) -> AccessToken:
+    def _read(self, scheme: Scheme, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
-            raise self._scheme.read_error_response(reply.status_code, reply.body, reply.headers)
+            raise scheme.read_error_response(reply.status_code, reply.body, reply.headers)
         if not reply.is_complete:
             raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
-        response = self._scheme.read_token_response(reply.body)
+        response = scheme.read_token_response(reply.body)
         lifetime = self._lifetime(response)
         took = _clock.now() - asked_at
         if lifetime <= took:
@@ -226,14 +271,16 @@ class LoginClient(Unpicklable):
         return self._scheme.default_lifetime
 
 
-def _completed(
-    error: TokenEndpointError, request: TokenRequest, reply: Reply
-) -> TokenEndpointError:
+class _ClockCorrected(Exception):  # noqa: N818 - no error: the request is made anew at once
+    pass
+
+
+def _completed(error: TokenEndpointError, url: str, reply: Reply) -> TokenEndpointError:
     """Add what a scheme cannot know: where the response came from, and when to ask again."""
     error.status_code = reply.status_code
     error.retry_after = reply.retry_after
     asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"
-    where = f"{host_and_port(request.url)}"
+    where = f"{host_and_port(url)}"
     if reply.status_code < 300:
         where += f" (HTTP {reply.status_code})"
     error.args = (f"{where}: {error}{asked}",)

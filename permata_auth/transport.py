@@ -168,15 +168,17 @@ class Transport(Secret):
         return "; ".join(found)
 
 
-def transport_from_env(settings: Mapping[str, str] | None = None) -> Transport | None:
+def transport_from_env(
+    settings: Mapping[str, str], *, prefix: str = "PERMATA_"
+) -> Transport | None:
     """Return :meth:`Transport.from_env`, or None where none of its variables is set.
 
     Args:
         settings: In place of ``os.environ``; errors show it, so its repr shows no value.
+        prefix: The beginning of each variable's name.
     """
-    names = [f"PERMATA_{name.upper()}" for name in _NAMES]
-    is_set = any((os.environ if settings is None else settings).get(n, "").strip() for n in names)
-    return Transport.from_env(settings) if is_set else None
+    is_set = any(settings.get(prefix + name.upper(), "").strip() for name in _NAMES)
+    return Transport.from_env(settings, prefix=prefix) if is_set else None
 
 
 def connections(

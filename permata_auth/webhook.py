@@ -14,7 +14,7 @@ import attrs
 from ._bank import FAILURE, SUCCESS, envelope
 from ._json import BodyError, strict_object
 from ._logging import Log, tagged
-from ._settings import require_bool, require_count
+from ._settings import MAX_BODY_BYTES, require_bool, require_count
 from ._signals import is_thrown_by_signal
 from .callback_status import CallbackStatusClient
 from .exceptions import (
@@ -26,7 +26,6 @@ from .exceptions import (
 
 logger = Log(__name__)
 
-DEFAULT_MAX_BODY_BYTES = 1_048_576
 _MAX_ID_CHARS = 200
 _MAX_QUERY_CHARS = 8192
 _STATUSES_WITHOUT_CONTENT = (204, 205, 304)
@@ -106,7 +105,7 @@ class WebhookProcessor:
         app_secrets: Iterable[str | bytes] = (),
         allow_unsigned: bool = False,
         verify_token: str | None = None,
-        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
+        max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         if isinstance(client, type) or not callable(getattr(client, "send", None)):
             raise ConfigurationError("client must be a CallbackStatusClient")

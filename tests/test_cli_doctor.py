@@ -248,3 +248,24 @@ def test_a_store_that_is_down_may_be_up_later(bank):
     result = invoke("store", "show", env=bank.environment() | {"PERMATA_TOKEN_STORE": url})
     assert result.exit_code == 75
     assert "example-password" not in result.output
+
+
+def test_it_says_where_each_setting_came_from_and_shows_no_value(environment, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text(environment.pop("PERMATA_CLIENT_SECRET"))
+    key = tmp_path / "permata_static_key"
+    key.write_text(environment.pop("PERMATA_STATIC_KEY"))
+    files = {"PERMATA_CLIENT_SECRET_FILE": str(secret), "PERMATA_SECRETS_DIR": str(tmp_path)}
+    code, checks = doctor(environment | files)
+    assert code == 0
+    _, sentence = checks["configuration"]
+    assert f"PERMATA_CLIENT_SECRET from {secret}" in sentence
+    assert f"PERMATA_STATIC_KEY from {key}" in sentence
+    assert "PERMATA_API_KEY, PERMATA_CLIENT_ID" in sentence
+    assert "from the environment" in sentence
+    assert secret.read_text() not in sentence
+    assert key.read_text() not in sentence
+    secret.unlink()
+    code, checks = doctor(environment | files)
+    assert code == 1
+    assert "PERMATA_CLIENT_SECRET_FILE" in checks["configuration"][1]

@@ -21,7 +21,11 @@ WITH_A_BANK = {
         "b'5'",
     ],
 }
-WITHOUT = {"custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"]}
+WITHOUT = {
+    "custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"],
+    "kubernetes_secret": ["2 logins, 0 refused"],
+    "secret_manager": ["2 logins, 1 refused", "asked 2 times"],
+}
 CLIENTS = {
     "httpx_client": ["200 {'StatusCode': '00'"],
     "asyncio_calls": ["200 00", "1 logins, token"],
@@ -180,3 +184,11 @@ def test_the_script_for_cron_tells_whether_to_try_later(bank, code, fault):
 )
 def test_the_script_for_cron_has_no_traceback_for_wrong_settings(bank, code, more):
     assert cron(bank, **more) == code
+
+
+def test_the_secret_of_a_mount_is_read_in_production_too(bank, tmp_path):
+    for name, value in bank.environment().items():
+        (tmp_path / name.lower()).write_text(value)
+    [line] = run("kubernetes_secret", {"PERMATA_SECRETS_DIR": str(tmp_path)})
+    assert "1 logins" in line
+    assert bank.logins == 1

@@ -19,6 +19,7 @@ SURFACE = {
     "CallbackStatusResponse",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "LoginClient",
     "LoginHandler",
     "MemoryTokenStore",
@@ -26,6 +27,7 @@ SURFACE = {
     "PermataCredentials",
     "RedisTokenStore",
     "RetryPolicy",
+    "RotatingCredentials",
     "SchedulerConfig",
     "SchedulerInfo",
     "TokenScheduler",
@@ -136,6 +138,10 @@ def test_annotations_can_be_read_at_run_time(name):
         ("LoginClient.login", ""),
         ("LoginClient.close", ""),
         ("LoginHandler", "credentials client scheduler store on_event clamp_to_lifetime"),
+        ("LoginHandler.from_env", "environ prefix arguments"),
+        ("RotatingCredentials", "load check_secs"),
+        ("RotatingCredentials.from_env", ""),
+        ("RotatingCredentials.reload", ""),
         ("LoginHandler.get_token", "timeout unique_id request_id"),
         ("LoginHandler.get_access_token", "timeout unique_id request_id"),
         ("LoginHandler.refresh", ""),
@@ -186,6 +192,7 @@ def test_readers_have_these_attributes():
         "waiting",
         "last_login_at",
         "next_login_at",
+        "clock_offset",
     ]
 
 

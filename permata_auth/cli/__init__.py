@@ -14,6 +14,7 @@ from . import (  # noqa: F401 - importing them adds their commands
     sign,
     store,
     token,
+    wait,
     watch,
 )
 from .base import cli, main

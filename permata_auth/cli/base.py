@@ -14,11 +14,9 @@ import click
 
 from .._bank import is_temporary
 from .._version import __version__
+from ..credentials import credentials_from_env
 from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
-from ..schemes.classic import PermataCredentials
-from ..stores import store_from_env
-from ..transport import transport_from_env
 
 _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the signal's number, as shells have it
 
@@ -155,7 +153,8 @@ def cli() -> None:
 
     Credentials come from the environment: PERMATA_TOKEN_URL, PERMATA_API_KEY,
     PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_STATIC_KEY and, to sign calls,
-    PERMATA_ORGANIZATION_NAME. The commands "demo" and "sandbox" need none. PERMATA_CLIENT_CERT,
+    PERMATA_ORGANIZATION_NAME. Each may come from a file instead, as in
+    PERMATA_CLIENT_SECRET_FILE. The commands "demo" and "sandbox" need none. PERMATA_CLIENT_CERT,
     PERMATA_CLIENT_KEY, PERMATA_CA_BUNDLE and PERMATA_PROXY say how to connect.
 
     Exit codes: 0 ok, 1 permanent failure, 2 wrong command line, 75 temporary failure (the same
@@ -165,17 +164,12 @@ def cli() -> None:
 
 def handler_from_env(**arguments: Any) -> LoginHandler:
     """Return a handler for the credentials, and the store, that the environment names."""
-    return LoginHandler(
-        PermataCredentials.from_env(),
-        store=store_from_env(),
-        transport=transport_from_env(),
-        **arguments,
-    )
+    return LoginHandler.from_env(**arguments)
 
 
 def allows_insecure_http() -> bool:
     """Tell whether the environment allows plain http to other machines."""
-    return PermataCredentials.from_env().allow_insecure_http
+    return getattr(credentials_from_env(), "allow_insecure_http", False)
 
 
 def fail_unless_ok(status_code: int) -> None:

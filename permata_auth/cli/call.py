@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import _clock
-from .._calls import Call, LoginFailedError
+from .._calls import Call, LoginFailedError, Sign
 from .._http import Reply, connect_and_read, exchange
 from .._settings import url_problem
 from ..schemes.classic import CANONICALIZERS
@@ -47,7 +47,8 @@ def call(
 ) -> None:
     """Sign and send one request, and print the body of the response.
 
-    Sent once, since it might be a transfer; a second time only if the bank rejects the token.
+    Sent once, since it might be a transfer; once more only if the bank rejects the token, the
+    timestamp of a wrong clock, or the signature of credentials that have changed meanwhile.
     Redirects are not followed. Exit codes: 0 for a 2xx, 75 for 429, 5xx and no response, else 1.
     """
     problem = url_problem(url, allow_insecure_http=allows_insecure_http())
@@ -60,20 +61,19 @@ def call(
     ):
         until = _clock.now() + timeout
 
-        def send(token: str) -> Reply:
-            sign = handler.credentials.sign
+        def send(sign: Sign) -> Reply:
             return exchange(
                 session,
                 method,
                 url,
-                headers=headers | sign(token, method, url, body, canonicalizer=canonicalizer),
+                headers=headers | sign(method, url, body, canonicalizer=canonicalizer),
                 body=body,
                 timeout=connect_and_read(timeout),
                 deadline=until,
             )
 
         try:
-            reply = Call(handler, send, until).attempt()
+            reply = Call(handler, url, send, until).attempt()
         except LoginFailedError as failure:
             raise failure.error from None
     click.echo(reply.body)

@@ -6,10 +6,8 @@ import os
 
 import click
 
+from .._app_settings import Settings
 from .._doctor import Examination
-from ..schemes.classic import PermataCredentials
-from ..stores import store_from_env
-from ..transport import transport_from_env
 from .base import cli, example
 
 
@@ -19,11 +17,18 @@ def doctor(url: str | None) -> None:
     """Check configuration, name, connection, clock, login, signature and store, in this order.
 
     Prints for each whether it works, or else the person to ask. Logs in once and, if it knows a
-    URL for it, makes one signed call with an empty JSON object. Shows no secret. Ends with 0 if
-    all is well, 75 if waiting may help, 1 if it will not.
+    URL for it, makes one signed call with an empty JSON object. Shows where each setting came
+    from, and no secret. Ends with 0 if all is well, 75 if waiting may help, 1 if it will not.
     """
     url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
-    examination = Examination(PermataCredentials.from_env, store_from_env, url, transport_from_env)
+    settings = Settings({})
+    examination = Examination(
+        settings.credentials,
+        settings.store,
+        url,
+        origins=lambda: settings.origins,
+        transport=settings.transport,
+    )
     for finding in examination.run():
         click.echo(str(finding))
     raise click.exceptions.Exit(examination.exit_code)

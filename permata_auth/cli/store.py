@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..schemes.classic import PermataCredentials
+from ..credentials import credentials_from_env
+from ..schemes.base import Scheme
 from ..stores import store_from_env
 from ..stores.base import TokenStore, bound
 from .base import MissingExtra, cli, example
@@ -41,7 +42,7 @@ def clear() -> None:
     click.echo(f"Removed token {token.fingerprint}." if token else "There was no token to remove.")
 
 
-def named_store(credentials: PermataCredentials) -> TokenStore | None:
+def named_store(credentials: Scheme) -> TokenStore | None:
     """Return the store of the environment, ready for use, or None where none is named.
 
     Args:
@@ -55,7 +56,7 @@ def named_store(credentials: PermataCredentials) -> TokenStore | None:
 
 
 def _store_and_key() -> tuple[TokenStore, str]:
-    credentials = PermataCredentials.from_env()
+    credentials = credentials_from_env()
     store = named_store(credentials)
     if store is None:
         raise click.ClickException("PERMATA_TOKEN_STORE is not set: each process has its own token")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import requests
 
@@ -15,10 +15,10 @@ from ..auth import PermataAuth
 from ..callback_status import CallbackStatusClient
 from ..events import Event
 from ..exceptions import ConfigurationError, WebhookPayloadError
-from ..handler import LoginHandler
-from ..schemes.classic import PermataCredentials
+from ..handler import Health, LoginHandler
 from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor, WebhookResponse, refused
+from ._warm_up import WarmUp
 
 logger = Log(__name__)
 
@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 
 _CALL_TIMEOUT_SECS = (5.0, 30.0)
 _NOT_CONFIGURED = "not configured; the status command says why"
+#: What a liveness probe is told: no bank that is down is mended by a restart of this process.
+ALIVE = {"status": "success", "message": "alive"}
 _WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 
 
@@ -56,6 +58,7 @@ class Services:
         self._given = handler
         self._on_event = on_event
         self._made: dict[object, Any] = {}
+        self._warm_up = _process.PerProcess(lambda: WarmUp(self.handler))
 
     @property
     def handler(self) -> LoginHandler:
@@ -119,16 +122,49 @@ class Services:
         503 where the settings are wrong, and where the last login failed and no token lives.
         """
         try:
-            handler = self.handler
+            found = self.handler.health()
         except _WRONG_SETTINGS:
             return 503, _health("error", _NOT_CONFIGURED, 0.0)
-        info = handler.info()
-        if info.fingerprint is not None:
-            return 200, _health("success", "a token lives", info.seconds_left)
-        if _last_login_failed(handler):
-            kind = (info.last_error or "").partition(":")[0]
-            return 503, _health("error", f"no token, the last login failed: {kind}", 0.0)
-        return 200, _health("success", "no token is needed yet", 0.0)
+        return _judged(found)
+
+    def readiness(self) -> tuple[int, dict[str, object]]:
+        """Return what :meth:`health` does, for a probe that decides over requests; never blocks.
+
+        With ``PERMATA_WARM_UP`` also 503 until there has been a token, which is being fetched in
+        the background; so is one after an outage. No request is needed for this process to become
+        ready. Without that setting a probe never leads to a login.
+        """
+        try:
+            is_warm = not self._settings.warms_up() or self.handler.health().since is not None
+        except _WRONG_SETTINGS:
+            return 503, _health("error", _NOT_CONFIGURED, 0.0)
+        self.keep_warm()
+        if is_warm:
+            return self.health()
+        message = "no token yet, the first login is under way"
+        return 503, _health("error", message, 0.0) | {"state": "cold"}
+
+    def keep_warm(self) -> None:
+        """Have a token fetched in the background where ``PERMATA_WARM_UP`` asks for one.
+
+        For every request and probe: does nothing while there is a token, or there has been one and
+        no login has failed. Wrong settings are left to those who need them.
+        """
+        try:
+            if not self._once("warms_up", self._settings.warms_up):
+                return
+            found = self.handler.health()
+        except _WRONG_SETTINGS:
+            return
+        if found.since is None or found.state == "down":
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Have a token fetched in the background of this process; returns at once.
+
+        Raises ConfigurationError for wrong settings.
+        """
+        self._warm_up.get().start()
 
     def status(self) -> dict[str, str]:
         """Describe the settings and the shared token, without a login. May block for a slow store.
@@ -155,10 +191,17 @@ class Services:
         settings, given = self._settings, self._given
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
-            return Examination(settings.credentials, self._new_store, url, settings.transport)
+            return Examination(
+                settings.credentials,
+                self._new_store,
+                url,
+                origins=lambda: settings.origins,
+                transport=settings.transport,
+            )
         # A handler that the application made has its own store, which only it knows.
-        credentials = cast("PermataCredentials", given.credentials)
-        return Examination(lambda: credentials, lambda: None, url, lambda: given.transport)
+        return Examination(
+            lambda: given.credentials, lambda: None, url, transport=lambda: given.transport
+        )
 
     def close(self, timeout: float = 1.0) -> None:
         """Shut down the handler, if it was ever used in this process.
@@ -179,16 +222,9 @@ class Services:
         return made
 
     def _new_handler(self) -> LoginHandler:
-        settings = self._settings
-        handler = LoginHandler(
-            settings.credentials(),
-            store=self._once("store", self._new_store),
-            transport=settings.transport(),
-            on_event=self._event_hook(),
-            background=settings.is_background(),
-        )
-        handler.scheduler.update_config(settings.margins())
-        return handler
+        self._settings.warms_up()  # a mistake in it shows up at the first use too
+        store = self._once("store", self._new_store)
+        return LoginHandler.from_env(self._settings, store=store, on_event=self._event_hook())
 
     def _event_hook(self) -> Callable[[Event], object] | None:
         return self._on_event
@@ -251,7 +287,14 @@ def _health(status: str, message: str, seconds_left: float) -> dict[str, object]
     return {"status": status, "message": message, "token_seconds_left": round(seconds_left, 1)}
 
 
-def _last_login_failed(handler: LoginHandler) -> bool:
-    info = handler.info()
-    failed_at, last = info.last_error_at, info.last_login_at
-    return failed_at is not None and (last is None or last < failed_at)
+def _judged(found: Health) -> tuple[int, dict[str, object]]:
+    kind = (found.last_error or "").partition(":")[0]
+    if found.state == "down":
+        message = f"no token, the last login failed: {kind}"
+        return 503, _health("error", message, 0.0) | {"state": "down"}
+    message = {
+        "cold": "no token is needed yet",
+        "ready": "a token lives",
+        "degraded": f"a token lives, but the last login failed: {kind}",
+    }[found.state]
+    return 200, _health("success", message, found.seconds_left) | {"state": found.state}

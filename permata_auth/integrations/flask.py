@@ -17,9 +17,11 @@
 The settings are ``app.config["PERMATA_TOKEN_URL"]`` and so on, under the names of the environment
 variables; each setting that is not in ``app.config`` comes from the environment. Besides those of
 the credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
-``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; to connect ``PERMATA_CLIENT_CERT``,
-``PERMATA_CLIENT_KEY``, ``PERMATA_CLIENT_KEY_PASSWORD``, ``PERMATA_CA_BUNDLE``, ``PERMATA_PROXY``,
-for logins, callback statuses and the session's calls alike; for webhooks
+``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``, ``PERMATA_STOP_WHEN_IDLE``,
+``PERMATA_CLOCK_CORRECTION``, ``PERMATA_WARM_UP`` (each process fetches a token in the background
+from its first request or probe on); to connect ``PERMATA_CLIENT_CERT``, ``PERMATA_CLIENT_KEY``,
+``PERMATA_CLIENT_KEY_PASSWORD``, ``PERMATA_CA_BUNDLE``, ``PERMATA_PROXY``, for logins, callback
+statuses and the session's calls alike; for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
 Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
@@ -40,7 +42,7 @@ from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
 from ..handler import LoginHandler
 from ..webhook import WebhookProcessor, WebhookResponse
-from ._services import Services
+from ._services import ALIVE, Services
 
 try:
     import click
@@ -99,7 +101,9 @@ class PermataAuthExtension:
                 "this app has a PermataAuthExtension already; use a LoginHandler for a second "
                 "account at the bank"
             )
-        app.extensions[_KEY] = self._new_services(app.config)
+        services = app.extensions[_KEY] = self._new_services(app.config)
+        # At the first request and no sooner: the master of a server that forks gets none.
+        app.before_request(services.keep_warm)
         app.cli.add_command(commands)
         return app
 
@@ -126,6 +130,15 @@ class PermataAuthExtension:
         """The processor by which the blueprint answers webhooks."""
         return self._services.webhooks
 
+    def warm_up(self) -> None:
+        """Have a token fetched in the background of this process; returns at once.
+
+        For a hook that a server calls in each worker, such as ``post_worker_init`` of gunicorn;
+        ``PERMATA_WARM_UP`` does so at the first request. Raises ConfigurationError for wrong
+        settings.
+        """
+        self._services.warm_up()
+
     @property
     def _services(self) -> Services:
         services = _current()
@@ -145,9 +158,10 @@ def _current() -> Services:
     return services
 
 
-#: ``POST /webhook``, ``GET /webhook`` and ``GET /health``. They check no CSRF token: where an
-#: extension does so for all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` identifies the
-#: sender of a webhook, ``PERMATA_WEBHOOK_VERIFY_TOKEN`` the sender of a verification.
+#: ``POST /webhook``, and ``GET`` of ``/webhook``, ``/health``, ``/health/live``, ``/health/ready``.
+#: They check no CSRF token: where an extension does so for all views, exempt this blueprint.
+#: ``PERMATA_APP_SECRETS`` identifies the sender of a webhook, ``PERMATA_WEBHOOK_VERIFY_TOKEN`` the
+#: sender of a verification.
 blueprint = Blueprint("permata_auth", __name__)
 
 
@@ -190,6 +204,19 @@ def _body(limit: int) -> bytes:
 def health() -> tuple[Response, int]:
     """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks."""
     status, document = _current().health()
+    return jsonify(document), status
+
+
+@blueprint.get("/health/live")
+def live() -> tuple[Response, int]:
+    """Say that this process answers, for a probe that restarts those that do not."""
+    return jsonify(ALIVE), 200
+
+
+@blueprint.get("/health/ready")
+def ready() -> tuple[Response, int]:
+    """Say whether to send requests here: 200, or 503 while no call could be authorised."""
+    status, document = _current().readiness()
     return jsonify(document), status
 
 

@@ -17,6 +17,7 @@ permata_auth_refreshes_skipped_total                no time left to refresh ahea
 permata_auth_logins_postponed_total                 pauses after failures
 permata_auth_logins_abandoned_total                 logins that overran their budget
 permata_auth_refreshes_late_total                   refreshes over five seconds late
+permata_auth_credentials_reloaded_total             changes of the credentials
 permata_auth_waiting_callers                        callers that wait for a login, at the scrape
 ==================================================  =========================================
 
@@ -40,6 +41,7 @@ import attrs
 
 from .. import _process
 from ..events import (
+    CredentialsReloaded,
     Event,
     LoginAbandoned,
     LoginFailed,
@@ -90,6 +92,7 @@ class PermataMetrics(Collector):
             skipped=counter("refreshes_skipped", "No time left to refresh ahead of expiry"),
             postponed=counter("logins_postponed", "Pauses after failures", "reason"),
             abandoned=counter("logins_abandoned", "Logins that overran their budget"),
+            reloaded=counter("credentials_reloaded", "Changes of the credentials"),
             late=counter("refreshes_late", "Refreshes that began over five seconds late"),
             duration=Histogram(
                 "permata_auth_login_duration_seconds",
@@ -173,6 +176,7 @@ class _Families:
     skipped: Counter
     postponed: Counter
     abandoned: Counter
+    reloaded: Counter
     late: Counter
     duration: Histogram
     #: Only for the files of multiprocess mode: a scrape reads the handlers themselves.
@@ -251,6 +255,7 @@ class _Recorder:
             TokenInvalidated: families.invalidated,
             RefreshSkipped: families.skipped,
             LoginAbandoned: families.abandoned,
+            CredentialsReloaded: families.reloaded,
         }
         counter = counters.get(type(event))
         if counter is not None:

@@ -23,6 +23,7 @@ drop         close without a byte
 reset        TCP reset ``at="start"``, amid the ``"headers"`` or amid the ``"body"``
 slow         ``seconds`` before the first byte
 drip         ``interval=0.1, part="body"``: one byte at a time; ``part="headers"``: all of it
+headers      ``fields={"Date": None, "Age": "120"}`` in place of its own; None leaves one out
 truncated    half of the body that Content-Length announced
 huge         ``bytes=100 MiB``, streamed
 gzip_bomb    ``bytes=100 MiB`` once unpacked
@@ -49,6 +50,10 @@ reject_tokens            every call is answered "token rejected", with a fresh t
                          while: ``reject_tokens_for(seconds)``
 =======================  ========================================================================
 
+``rotate(client_secret="…")`` changes credentials, as the bank does: ``credentials()`` and
+``environment()`` have the new ones. With ``overlap=True`` the old ones are good too, until
+``rotate()``.
+
 The counters count everything. ``requests``, ``deliveries`` and ``tokens_issued`` have the last
 10,000 records of their kind and at most 16 MiB (``max_records``, ``max_record_bytes``).
 
@@ -66,6 +71,7 @@ GET deliveries           the bodies accepted by the callback status endpoint
 GET or POST settings     ``{"token_lifetime": 2.0, "single_token": true, …}``
 POST revoke              ``{"token": "…"}``, or ``{}`` for all
 POST reject              ``{"seconds": 3}``: ``reject_tokens_for(3)``
+POST rotate              ``{"client_secret": "…", "overlap": true}``: ``rotate(…)``
 POST unlock              ``unlock()``
 =======================  ========================================================================
 

@@ -82,6 +82,11 @@ def _revoke(bank: Sandbox, *, token: str | None = None) -> dict[str, Any]:
     return {"known": bank.revoke(token)}
 
 
+def _rotate(bank: Sandbox, **new: Any) -> dict[str, Any]:
+    bank.rotate(**new)
+    return {}
+
+
 def _unlock(bank: Sandbox, **_: Any) -> dict[str, Any]:
     bank.unlock()
     return {}
@@ -103,6 +108,7 @@ _ACTIONS: dict[tuple[str, str], Callable[..., dict[str, Any]]] = {
     ("POST", "settings"): _settings,
     ("POST", "revoke"): _revoke,
     ("POST", "reject"): _reject_tokens,
+    ("POST", "rotate"): _rotate,
     ("POST", "unlock"): _unlock,
 }
 

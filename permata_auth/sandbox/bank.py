@@ -7,11 +7,11 @@ milliseconds. They are written anew on purpose and share nothing with the client
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import secrets
 import time
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -27,6 +27,7 @@ from .checks import (
     require,
     signature,
 )
+from .keys import KeySet
 from .ledger import Ledger
 from .limits import SlidingWindow, is_count, is_seconds
 from .messages import (
@@ -42,10 +43,6 @@ from .messages import (
     oauth_error,
 )
 
-API_KEY = "example-api-key"
-CLIENT_ID = "example-client-id"
-CLIENT_SECRET = "example-client-secret"
-STATIC_KEY = "example-static-key"
 ORGANIZATION_NAME = "example-organization"
 LOGIN_BODY = b"grant_type=client_credentials"
 
@@ -102,6 +99,7 @@ class Bank(Ledger):
     callback_reply: tuple[int, bytes, str] = attrs.field(
         default=(200, b'{"StatusCode":"00","StatusDesc":"Success"}', JSON_TYPE), init=False
     )
+    _keys: tuple[KeySet, ...] = attrs.field(default=(KeySet(),), init=False, repr=False)
     _tokens: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
     _last: _Token | None = attrs.field(default=None, init=False, repr=False)
     _is_locked: bool = attrs.field(default=False, init=False)
@@ -127,6 +125,19 @@ class Bank(Ledger):
         with self._changed:
             for token in self._tokens.values():
                 token.killed = token.killed or "revoked"
+
+    def rotate(self, *, overlap: bool = False, **new: str) -> None:
+        """Change credentials: ``rotate(client_secret="…")``; tokens that live stay good.
+
+        ``rotate()`` alone ends an overlap.
+
+        Args:
+            overlap: The credentials from before stay good as well, as whole sets.
+            new: Any of ``api_key``, ``client_id``, ``client_secret`` and ``static_key``.
+        """
+        with self._changed:
+            newest = attrs.evolve(self._keys[0], **new)
+            self._keys = (newest, *self._keys) if overlap else (newest,)
 
     def unlock(self) -> None:
         """Open a locked account, and forget the refused logins that led to it."""
@@ -183,25 +194,32 @@ class Bank(Ledger):
         self._require_credential(
             not self.is_locked, oauth_error(401, "invalid_client", "account locked")
         )
-        basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        self._require_credential(
-            headers.get("Authorization") == f"Basic {basic}",
+        known = self._fitting(
+            self._keys,
+            lambda keys: headers.get("Authorization") == f"Basic {keys.basic}",
             oauth_error(401, "invalid_client", "wrong client_id or client_secret"),
         )
-        self._require_credential(
-            headers.get("API-Key") == API_KEY,
+        known = self._fitting(
+            known,
+            lambda keys: headers.get("API-Key") == keys.api_key,
             oauth_error(401, "invalid_client", "wrong API key"),
         )
         stamp = self._check_timestamp(headers.get("OAUTH-Timestamp", ""))
-        expected = signature(STATIC_KEY, API_KEY.encode(), stamp, request.body)
-        self._require_credential(
-            is_same(headers.get("OAUTH-Signature", ""), expected), BAD_SIGNATURE
-        )
+        given = headers.get("OAUTH-Signature", "")
+        self._fitting(known, lambda keys: _fits_login(keys, given, stamp, request), BAD_SIGNATURE)
         require(
             request.body == LOGIN_BODY,
             oauth_error(400, "unsupported_grant_type", "the body is not the one expected"),
         )
         return self._issue()
+
+    def _fitting(
+        self, sets: tuple[KeySet, ...], fits: Callable[[KeySet], bool], reply: Reply
+    ) -> tuple[KeySet, ...]:
+        """Return the sets that a login fits, or refuse it."""
+        found = tuple(each for each in sets if fits(each))
+        self._require_credential(bool(found), reply)
+        return found
 
     def _admit_login(self) -> None:
         if self.login_limit is None:
@@ -273,8 +291,9 @@ class Bank(Ledger):
             bank_error(403, "Invalid Organization Name"),
         )
         payload = CANONICALIZERS[self.canonicalizer](request.body)
-        expected = signature(STATIC_KEY, token.encode(), stamp, payload)
-        require(is_same(headers.get("permata-signature", ""), expected), BAD_SIGNATURE)
+        given = headers.get("permata-signature", "")
+        expected = [signature(k.static_key, token.encode(), stamp, payload) for k in self._keys]
+        require(any(is_same(given, each) for each in expected), BAD_SIGNATURE)
         return self._callback(request) if is_callback else _echo(request)
 
     def _callback(self, request: Inbound) -> Reply:
@@ -310,6 +329,11 @@ class Bank(Ledger):
 
     def _check_timestamp(self, text: str) -> bytes:
         return check_timestamp(text, now=self.now(), tolerance=self.timestamp_tolerance)
+
+
+def _fits_login(keys: KeySet, given: str, stamp: bytes, request: Inbound) -> bool:
+    expected = signature(keys.static_key, keys.api_key.encode(), stamp, request.body)
+    return is_same(given, expected)
 
 
 def _token_reply(token: _Token, seconds: float) -> Reply:

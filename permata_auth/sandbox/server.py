@@ -175,12 +175,13 @@ class Sandbox(rules.Bank):
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables that point a client at this bank."""
+        keys = self._keys[0]
         return {
             "PERMATA_TOKEN_URL": self.token_url,
-            "PERMATA_API_KEY": rules.API_KEY,
-            "PERMATA_CLIENT_ID": rules.CLIENT_ID,
-            "PERMATA_CLIENT_SECRET": rules.CLIENT_SECRET,
-            "PERMATA_STATIC_KEY": rules.STATIC_KEY,
+            "PERMATA_API_KEY": keys.api_key,
+            "PERMATA_CLIENT_ID": keys.client_id,
+            "PERMATA_CLIENT_SECRET": keys.client_secret,
+            "PERMATA_STATIC_KEY": keys.static_key,
             "PERMATA_ORGANIZATION_NAME": rules.ORGANIZATION_NAME,
             "PERMATA_CALLBACK_STATUS_URL": self.callback_status_url,
         }

@@ -112,6 +112,32 @@ class Scheme(Protocol):
         """
 
 
+def is_timestamp_rejected(scheme: Scheme, status_code: int, body: bytes) -> bool:
+    """Tell whether the bank refused a call because of its timestamp, and for no other reason.
+
+    Args:
+        scheme: Asked by its own ``is_timestamp_rejected(status_code, body)``; one that has no such
+            method cannot tell.
+        status_code: The HTTP status of the call's response.
+        body: Its body.
+    """
+    tell = getattr(scheme, "is_timestamp_rejected", None)
+    return tell is not None and bool(tell(status_code, body))
+
+
+def is_signature_rejected(scheme: Scheme, status_code: int, body: bytes) -> bool:
+    """Tell whether the bank refused a call because of its signature, and for no other reason.
+
+    Args:
+        scheme: Asked by its own ``is_signature_rejected(status_code, body)``; one that has no such
+            method cannot tell.
+        status_code: The HTTP status of the call's response.
+        body: Its body.
+    """
+    tell = getattr(scheme, "is_signature_rejected", None)
+    return tell is not None and bool(tell(status_code, body))
+
+
 def token_response(
     body: bytes,
     *,

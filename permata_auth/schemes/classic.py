@@ -6,7 +6,6 @@ import base64
 import functools
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -16,6 +15,7 @@ import attrs
 from .. import _clock
 from .._json import json_object
 from .._settings import Secret, flag_or_none, url_problem
+from .._sources import sources
 from ..exceptions import (
     ClockError,
     ConfigurationError,
@@ -27,10 +27,11 @@ from .base import Hint, TokenRequest, TokenResponse, error_response, token_respo
 #: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
 WIB = timezone(timedelta(hours=7))
 
+_BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
 #: What the bank's own words mean.
 _HINTS: tuple[Hint, ...] = (
     (
-        "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)",
+        _BAD_TIMESTAMP,
         ClockError,
         "correct this machine's clock and let NTP keep it",
     ),
@@ -132,20 +133,27 @@ class PermataCredentials(Secret):
     ) -> PermataCredentials:
         """Read ``PERMATA_TOKEN_URL``, ``PERMATA_API_KEY`` and so on, one variable a field.
 
-        Raises one ConfigurationError that names every variable that is missing or malformed.
+        A value may come from a file too: as :meth:`RotatingCredentials.from_env`, which reads a
+        file again when it changes. Raises one ConfigurationError that names every variable and
+        file that is missing or malformed.
+
+        Args:
+            environ: The variables; None: those of the process.
+            prefix: What the names of all variables begin with.
         """
-        environ = os.environ if environ is None else environ
+        given = sources(environ, prefix)
         found: dict[str, object] = {}
         for field in attrs.fields(cls):
-            text = environ.get(prefix + field.name.upper(), "").strip()
+            text = given.get(prefix + field.name.upper(), "")
             found[field.name] = text if text or field.default is attrs.NOTHING else field.default
         found["allow_insecure_http"] = flag_or_none(found["allow_insecure_http"])
-        problems = _problems(found)
+        problems = {
+            prefix + name.upper(): f"{prefix}{name.upper()} {what}"
+            for name, what in _problems(found).items()
+        } | given.problems
         if problems:
             del environ, found, text  # error reports show the locals of a traceback's frames
-            raise ConfigurationError(
-                "; ".join(f"{prefix}{name.upper()} {what}" for name, what in problems.items())
-            )
+            raise ConfigurationError("; ".join(problems.values()))
         return cls(**found)  # type: ignore[arg-type]
 
     @property
@@ -246,6 +254,18 @@ class PermataCredentials(Secret):
             return status_code == 401
         payload = json_object(body) or {}
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
+
+    def is_signature_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused ``permata-signature``, which is a 403 here, from any other refusal."""
+        payload = json_object(body) if status_code == 403 else None
+        return payload is not None and payload.get("ErrorDescription") == "Signature Not Valid"
+
+    def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal."""
+        if status_code not in (400, 401, 403):
+            return False
+        described = str((json_object(body) or {}).get("ErrorDescription"))
+        return re.search(_BAD_TIMESTAMP, described.lower()) is not None
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from .._sources import sources
 from ..exceptions import ConfigurationError
 from .base import TokenStore
 
 
 def store_from_env(
-    environ: Mapping[str, str] | None = None, *, prefix: str = "PERMATA_"
+    environ: Mapping[str, Any] | None = None, *, prefix: str = "PERMATA_"
 ) -> TokenStore | None:
     """Return the store that ``PERMATA_TOKEN_STORE`` names, or None where it is not set.
+
+    The URL may hold a password, so it may come from a file as well: ``PERMATA_TOKEN_STORE_FILE``.
 
     ``file:///folder`` (``file:`` alone: the default folder) is a :class:`FileTokenStore`;
     ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://`` and ``unix://`` are
@@ -24,11 +27,13 @@ def store_from_env(
     Raises ConfigurationError for any other value and shows none; ImportError for a missing extra.
 
     Args:
-        environ: The variables, in place of those of the process.
+        environ: The variables; None: those of the process.
         prefix: Begins the variable's name, in place of ``PERMATA_``: for a second account.
     """
     name = f"{prefix}TOKEN_STORE"
-    url = (os.environ if environ is None else environ).get(name, "").strip()
+    found = sources(environ, prefix)
+    url = found.get(name, "").strip()
+    found.check()
     if not url:
         return None
     parts = None

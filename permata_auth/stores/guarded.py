@@ -133,6 +133,17 @@ class GuardedStore:
         self.max_hold = max_hold
         self._breaker = PerProcess(CircuitBreaker)
 
+    def at(self, store: TokenStore, key: str) -> GuardedStore:
+        """Return ``store`` at ``key`` behind the same circuit breaker: it is one outage for both.
+
+        Args:
+            store: This store, bound to other credentials.
+            key: Their key.
+        """
+        other = GuardedStore(store, key, timeout=self.timeout, max_hold=self.max_hold)
+        other._breaker = self._breaker
+        return other
+
     @contextmanager
     def session(self) -> Iterator[StoreSession]:
         """Open a session, for one thread; its end releases its lock and ends its threads."""

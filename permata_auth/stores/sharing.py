@@ -2,21 +2,31 @@
 
 Under the store's lock one process logs in; the others look for its token, or for its failure, which
 ends their wait as well. With a store that fails, each process goes on by itself.
+
+The processes of a fleet may learn at different moments that the credentials have changed. A place
+in the store belongs to one set of them: a token is saved, and the lock taken, at the place of the
+set that logs in. A token is also taken from the place of the set before, which others may use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+
+import attrs
 
 from .. import _clock
 from .._pace import Pause
+from .._rotation import rotation_of
 from ..tokens import AccessToken
 from .base import TokenStore, bound
 from .failures import StoredFailure
 from .guarded import GuardedStore, StoreOutError, StoreSession
 from .memory import MemoryTokenStore
+
+if TYPE_CHECKING:
+    from ..schemes.base import Scheme
 
 #: The part of a login's budget that may pass in waiting for another process's login. The rest is
 #: for this process's own login, if the lock's holder hangs. A login that takes less than this is
@@ -25,6 +35,7 @@ _QUEUE_SHARE = 0.9
 #: The difference that reading two clocks one after the other makes.
 _CLOCK_NOISE_SECS = 0.001
 _REJECTIONS = ":rejected"
+_MAX_PLACES = 3
 
 
 class SharedToken:
@@ -40,19 +51,29 @@ class SharedToken:
     def __init__(
         self,
         store: TokenStore,
-        credentials: Any,
+        credentials: Scheme,
         *,
         timeout: float,
         budget: float,
     ) -> None:
-        self._guarded = GuardedStore(
-            bound(store, credentials), credentials.key, timeout=timeout, max_hold=budget
-        )
-        #: Ties a failure to these secrets: a worker with corrected secrets is not held up by it.
-        self.proof = _proof(credentials)
+        self._store = store
+        self.rotation = rotation_of(credentials)
+        newest = self.rotation.newest
+        first = GuardedStore(bound(store, newest), newest.key, timeout=timeout, max_hold=budget)
+        self._places: tuple[tuple[Scheme, GuardedStore], ...] = ((newest, first),)
         #: Whether other processes may see the token too.
         self.is_fleet_wide = not isinstance(store, MemoryTokenStore)
         self.max_queue_secs = budget * _QUEUE_SHARE
+
+    @contextmanager
+    def session(self, scheme: Scheme) -> Iterator[StoreSession]:
+        """Open a session at the place of one set of credentials.
+
+        Args:
+            scheme: The set.
+        """
+        with self._place(scheme).session() as session:
+            yield session
 
     @contextmanager
     def turn(
@@ -71,9 +92,11 @@ class SharedToken:
             is_unwanted: Tells whether the bank has rejected a token, which is then never taken.
             is_held: Tells whether a failure of the fleet forbids a login in this process now.
         """
-        with self._guarded.session() as session:
+        scheme = self.rotation.newest
+        with self.session(scheme) as session:
             turn = Turn(
                 self,
+                scheme,
                 session,
                 replaced,
                 is_forced=is_forced,
@@ -90,8 +113,9 @@ class SharedToken:
         Args:
             token: The token.
         """
-        with self._guarded.session() as session, suppress(StoreOutError):
-            session.discard(token)
+        for scheme in self.rotation.known:
+            with self.session(scheme) as session, suppress(StoreOutError):
+                session.discard(token)
 
     def has_newer(self, token: AccessToken, is_unwanted: Callable[[AccessToken], bool]) -> bool:
         """Tell whether the store has a token that may replace ``token``.
@@ -100,15 +124,26 @@ class SharedToken:
             token: The token of this process.
             is_unwanted: As in :meth:`turn`.
         """
-        with self._guarded.session() as session, suppress(StoreOutError):
-            stored = session.load()
-            return stored is not None and not is_unwanted(stored) and _is_newer(stored, token)
+        for scheme in self.rotation.known:
+            with self.session(scheme) as session, suppress(StoreOutError):
+                stored = session.load()
+                if stored is not None and not is_unwanted(stored) and _is_newer(stored, token):
+                    return True
         return False
+
+    def load_before(self) -> AccessToken | None:
+        """Return the token at the place of the set before, which other processes may still use."""
+        for scheme in self.rotation.known[1:]:
+            if self._place(scheme) is not self._place(self.rotation.newest):
+                with self.session(scheme) as session:
+                    return session.load()
+        return None
 
     def load_rejections(self) -> Pause | None:
         """Return the fleet's pause after fresh tokens that the bank rejected, if there is one."""
-        with self._guarded.session() as session, suppress(StoreOutError):
-            return self.own_pause(session.load_failure(_REJECTIONS))
+        scheme = self.rotation.newest
+        with self.session(scheme) as session, suppress(StoreOutError):
+            return own_pause(session.load_failure(_REJECTIONS), scheme)
         return None
 
     def save_rejections(self, pause: Pause | None) -> None:
@@ -117,22 +152,38 @@ class SharedToken:
         Args:
             pause: The pause; None removes the one that is shared, after an accepted call.
         """
-        if self.proof is not None:
-            failure = StoredFailure.of(pause, self.proof) if pause else None
-            with self._guarded.session() as session, suppress(StoreOutError):
+        scheme = self.rotation.newest
+        proof = _proof(scheme)
+        if proof is not None:
+            failure = StoredFailure.of(pause, proof) if pause else None
+            with self.session(scheme) as session, suppress(StoreOutError):
                 session.save_failure(failure, _REJECTIONS)
 
-    def own_pause(self, failure: StoredFailure | None) -> Pause | None:
-        """Return the pause that ``failure`` means, if these credentials met it.
+    def _place(self, scheme: Scheme) -> GuardedStore:
+        for known, place in self._places:
+            if known is scheme:
+                return place
+        last = self._places[0][1]
+        store = bound(self._store, scheme)
+        is_same = store is last.store and scheme.key == last.key  # in a store that seals nothing
+        place = last if is_same else last.at(store, scheme.key)
+        self._places = ((scheme, place), *self._places)[:_MAX_PLACES]
+        return place
 
-        Args:
-            failure: A failure out of the store, or None.
-        """
-        if failure is None or self.proof is None or failure.proof != self.proof:
-            return None
-        with suppress(ValueError, TypeError):  # by another version of this library
-            return failure.to_pause()
+
+def own_pause(failure: StoredFailure | None, scheme: Scheme) -> Pause | None:
+    """Return the pause that ``failure`` means, if these credentials met it.
+
+    Args:
+        failure: A failure out of the store, or None.
+        scheme: The credentials.
+    """
+    proof = _proof(scheme)
+    if failure is None or proof is None or failure.proof != proof:
         return None
+    with suppress(ValueError, TypeError):  # by another version of this library
+        return attrs.evolve(failure.to_pause(), met_by=scheme)
+    return None
 
 
 class Unshared:
@@ -188,6 +239,7 @@ class Turn:
     def __init__(
         self,
         shared: SharedToken,
+        scheme: Scheme,
         session: StoreSession,
         replaced: AccessToken | None,
         *,
@@ -196,6 +248,7 @@ class Turn:
         is_held: Callable[[Pause], bool],
     ) -> None:
         self._shared = shared
+        self._scheme = scheme
         self._session = session
         self._replaced = replaced
         self._is_forced = is_forced
@@ -221,10 +274,14 @@ class Turn:
         Args:
             token: The token of this turn's login.
         """
-        with suppress(StoreOutError):
-            stored = None if self._session.has_lock else self._session.load()
+        # The login may have been tried once more with credentials that came meanwhile.
+        scheme = self._shared.rotation.accepted
+        own = nullcontext(self._session)
+        place = own if scheme is self._scheme else self._shared.session(scheme)
+        with place as session, suppress(StoreOutError):
+            stored = None if session.has_lock else session.load()
             if stored is None or _asked_at(stored) <= _asked_at(token):
-                self._session.save(token)
+                session.save(token)
             if self._has_failure:
                 self._session.save_failure(None)
 
@@ -234,22 +291,27 @@ class Turn:
         Args:
             pause: The pause after the failure.
         """
-        if self._shared.proof is not None:
-            with suppress(StoreOutError):
-                self._session.save_failure(StoredFailure.of(pause, self._shared.proof))
+        scheme: Any = pause.met_by
+        proof = _proof(scheme)
+        if proof is not None:
+            own = nullcontext(self._session)
+            place = own if scheme is self._scheme else self._shared.session(scheme)
+            with place as session, suppress(StoreOutError):
+                session.save_failure(StoredFailure.of(pause, proof))
 
     def _look(self, session: StoreSession) -> bool:
         """Tell whether the store has a token or a failure that makes this turn's login needless."""
         if not self._is_forced:
-            token = session.load()
-            if (
-                token is not None
-                and not self._is_unwanted(token)
-                and _is_newer(token, self._replaced)
-            ):
-                self.newer = token
-                return True
-        pause = self._shared.own_pause(session.load_failure())
+            for load in (session.load, self._shared.load_before):
+                token = load()
+                if (
+                    token is not None
+                    and not self._is_unwanted(token)
+                    and _is_newer(token, self._replaced)
+                ):
+                    self.newer = token
+                    return True
+        pause = own_pause(session.load_failure(), self._scheme)
         self._has_failure = pause is not None
         if pause is not None and (self._is_held(pause) or pause.failed_at > self._began):
             self.pause = pause
@@ -257,7 +319,7 @@ class Turn:
 
 
 def share(
-    store: TokenStore | None, credentials: Any, *, timeout: float, budget: float
+    store: TokenStore | None, credentials: Scheme, *, timeout: float, budget: float
 ) -> SharedToken | Unshared:
     """Return the shared token of a store, or the stand-in for one where there is no store.
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import requests
 
-from permata_auth import AccessToken, LoginHandler, PermataCredentials, RetryPolicy, SchedulerConfig
+from permata_auth import AccessToken, LoginHandler, RetryPolicy, SchedulerConfig
+from permata_auth.credentials import credentials_from_env
 from permata_auth.login import LoginClient
 from permata_auth.scheduler import TokenScheduler
 from permata_auth.stores import store_from_env
@@ -199,7 +200,7 @@ class _Worker:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     logging.basicConfig(format="%(process)d %(name)s: %(message)s", level=logging.WARNING)
-    credentials = PermataCredentials.from_env()
+    credentials = credentials_from_env()
     handler = LoginHandler(
         credentials,
         client=LoginClient(credentials, retry=RetryPolicy(wait_initial=0.05, timeout=20.0)),

@@ -7,7 +7,7 @@ import logging
 import traceback
 
 from permata_auth.sandbox import Sandbox
-from permata_auth.sandbox import bank as rules
+from permata_auth.sandbox import keys as rules
 
 _CREDENTIALS = (rules.API_KEY, rules.CLIENT_ID, rules.CLIENT_SECRET, rules.STATIC_KEY)
 _HEADERS = ("Authorization", "OAUTH-Signature", "permata-signature")
@@ -33,6 +33,8 @@ class Secrets:
         found = set(self._texts)
         for bank in self._banks:
             found.update(list(bank._tokens))
+            for keys in bank._keys:
+                found.update({keys.client_secret, keys.static_key, keys.api_key, keys.basic})
             for request in bank.requests:
                 values = (request.headers.get(name, "") for name in _HEADERS)
                 found.update(value.rpartition(" ")[2] for value in values if value)

@@ -21,6 +21,7 @@ from permata_auth import (
     ConfigurationError,
     FileTokenStore,
     HandlerInfo,
+    Health,
     InvalidClientError,
     InvalidGrantError,
     InvalidRequestError,
@@ -35,6 +36,7 @@ from permata_auth import (
     RedisTokenStore,
     RequestTimeoutError,
     RetryPolicy,
+    RotatingCredentials,
     SchedulerConfig,
     SchedulerInfo,
     SignatureError,
@@ -81,10 +83,25 @@ def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> 
         assert_type(made.refresh(), AccessToken)
         assert_type(made.info(), HandlerInfo)
         assert_type(made.scheduler, TokenScheduler)
+        assert_type(made.health(), Health)
+        assert_type(made.health().since, datetime | None)
+        assert_type(made.wait_until_ready(timedelta(minutes=1)), AccessToken)
+        assert_type(made.note_response("token", 200, url="", headers={}, took=0.1), bool)
         made.invalidate("token")
         made.invalidate(made.get_access_token())
         made.clear_cache()
         made.shutdown(timeout=None)
+
+
+def rotating(load: Callable[[], PermataCredentials]) -> None:
+    made = RotatingCredentials(load, check_secs=timedelta(seconds=60))
+    scheme: Scheme = made
+    assert_type(made.current, Scheme)
+    assert_type(made.reload(), bool)
+    assert_type(RotatingCredentials.from_env({}, prefix="BANK_"), RotatingCredentials)
+    with LoginHandler.from_env({}, prefix="BANK_", store=None) as handler:
+        assert_type(handler, LoginHandler)
+    LoginHandler(scheme)
 
 
 def handler_info(info: HandlerInfo) -> None:
@@ -94,6 +111,7 @@ def handler_info(info: HandlerInfo) -> None:
     assert_type(info.next_refresh_at, datetime | None)
     assert_type(info.logins, int)
     assert_type(info.last_error, str | None)
+    assert_type(info.clock_offset, float)
 
 
 def token(given: AccessToken) -> None:

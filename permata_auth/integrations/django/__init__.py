@@ -18,10 +18,12 @@
 The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; each
 setting that is not there comes from the environment. Besides those of the credentials:
 ``TOKEN_STORE`` (a URL, ``cache:`` and the alias of a cache, or a TokenStore),
-``REFRESH_BUFFER_SECS``, ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or
-its dotted path); to connect ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``,
-``CA_BUNDLE`` and ``PROXY``, for logins, callback statuses and the session's calls alike; for
-webhooks ``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
+``REFRESH_BUFFER_SECS``, ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``STOP_WHEN_IDLE``,
+``CLOCK_CORRECTION``, ``WARM_UP`` (each process fetches a token in the background from its first
+request or probe on), ``ON_EVENT`` (a callable, or its dotted path); to connect ``CLIENT_CERT``,
+``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` and ``PROXY``, for logins, callback statuses
+and the session's calls alike; for webhooks
+``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
 ``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``.
 Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
 middleware may read the body of a webhook before by ``request.body``; where it has used the stream
@@ -31,7 +33,8 @@ up, the response is 400.
 the shared token, ``manage.py permata_token`` prints one, and ``manage.py permata_doctor`` tries
 everything out.
 
-Nothing happens before the first use: no thread, no connection, no login.
+Nothing happens before the first use: no thread, no connection, no login. With ``WARM_UP`` the first
+request of a process counts as one.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ except ModuleNotFoundError as _error:
 
 from ._services import current
 
-__all__ = ["get_callback_status", "get_handler", "get_session"]
+__all__ = ["get_callback_status", "get_handler", "get_session", "warm_up"]
 
 del _django
 
@@ -71,3 +74,12 @@ def get_session() -> requests.Session:
 def get_callback_status() -> CallbackStatusClient:
     """Return the client for ``CALLBACK_STATUS_URL``."""
     return current().callback_status
+
+
+def warm_up() -> None:
+    """Have a token fetched in the background of this process; returns at once.
+
+    For a hook that a server calls in each worker, such as ``post_worker_init`` of gunicorn;
+    ``WARM_UP`` does so at the first request. Raises ConfigurationError for wrong settings.
+    """
+    current().warm_up()

@@ -4,7 +4,8 @@
 permata_auth.E001         ``PERMATA_AUTH`` is no dict, or has a key that is not known
 permata_auth.E002         a credential is missing or malformed
 permata_auth.E003         ``TOKEN_STORE`` is wrong, names no cache, or lacks its package
-permata_auth.E004         a margin, ``BACKGROUND``, ``ON_EVENT`` or ``MAX_BODY_BYTES`` is wrong
+permata_auth.E004         a margin, ``BACKGROUND``, ``STOP_WHEN_IDLE``, ``CLOCK_CORRECTION``,
+                          ``WARM_UP``, ``ON_EVENT`` or ``MAX_BODY_BYTES`` is wrong
 permata_auth.E005         ``CALLBACK_STATUS_URL`` is wrong
 permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
                           ``WEBHOOK_VERIFY_TOKEN`` is wrong
@@ -42,12 +43,17 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "REFRESH_BUFFER_SECS",
     "MIN_SCHEDULE_TIME_SECS",
     "BACKGROUND",
+    "STOP_WHEN_IDLE",
+    "CLOCK_CORRECTION",
+    "WARM_UP",
     "ON_EVENT",
     "CALLBACK_STATUS_URL",
     "APP_SECRETS",
     "ALLOW_UNSIGNED_WEBHOOKS",
     "WEBHOOK_VERIFY_TOKEN",
     "MAX_BODY_BYTES",
+    "SCHEME",
+    "SECRETS_DIR",
 }
 _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the environment."
 
@@ -92,7 +98,8 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 
 
 def _unknown(names: list[str]) -> Iterator[CheckMessage]:
-    unknown = ", ".join(sorted(set(names) - _KNOWN))
+    known = _KNOWN | {f"{name}_FILE" for name in _KNOWN}
+    unknown = ", ".join(sorted(name for name in {*names} - known if not name.startswith("SNAP_")))
     if unknown:
         hint = f"Known are {', '.join(sorted(_KNOWN))}."
         yield Error(f"PERMATA_AUTH has unknown keys: {unknown}", hint=hint, id="permata_auth.E001")
@@ -104,6 +111,9 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
         ("E003", there.store),
         ("E004", there.margins),
         ("E004", there.is_background),
+        ("E004", there.stops_when_idle),
+        ("E004", there.corrects_clock),
+        ("E004", there.warms_up),
         ("E004", there.max_body_bytes),
         ("E004", there.event_hook),
         ("E005", lambda: _check_callback_status_url(there)),

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ...exceptions import WebhookPayloadError
 from ...webhook import WebhookResponse
+from .._services import ALIVE
 from ._services import current
 
 
@@ -41,6 +42,21 @@ def health(request: HttpRequest) -> JsonResponse:
         request: A GET or HEAD.
     """
     status, document = current().health()
+    return JsonResponse(document, status=status)
+
+
+@never_cache
+@require_safe
+def live(request: HttpRequest) -> JsonResponse:
+    """Say that this process answers, for a probe that restarts those that do not."""
+    return JsonResponse(ALIVE)
+
+
+@never_cache
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """Say whether to send requests here: 200, or 503 while no call could be authorised."""
+    status, document = current().readiness()
     return JsonResponse(document, status=status)
 
 
