@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .credentials import RotatingCredentials
     from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
+    from .schemes.snap import SnapCredentials
     from .stores.file import FileTokenStore
     from .stores.redis import RedisTokenStore
     from .transport import Transport
@@ -96,6 +97,7 @@ __all__ = [
     "SchedulerConfig",
     "SchedulerInfo",
     "SignatureError",
+    "SnapCredentials",
     "TokenEndpointError",
     "TokenEndpointUnavailableError",
     "TokenScheduler",
@@ -124,6 +126,7 @@ _LAZY = {
     "RedisTokenStore": ".stores.redis",
     "RetryPolicy": ".login",
     "RotatingCredentials": ".credentials",
+    "SnapCredentials": ".schemes.snap",
     "Transport": ".transport",
     "WebhookProcessor": ".webhook",
     "WebhookResponse": ".webhook",

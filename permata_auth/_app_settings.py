@@ -111,21 +111,18 @@ class Settings(Mapping[str, str]):
         """
         made = {
             "store": self.store,
-            "transport": self.transport,
             "background": self.is_background,
             "stop_when_idle": self.stops_when_idle,
             "clock_correction": self.corrects_clock,
+            "transport": self.transport,
         }
-        if given.get("client") is not None:
-            del made["transport"]  # the client has its own
+        if given.get("client") is not None:  # which has a clock and a transport of its own
+            del made["clock_correction"], made["transport"]
         return {name: make() for name, make in made.items() if name not in given} | dict(given)
 
     def transport(self) -> Transport | None:
         """Return how to connect, or None where no setting says so; reads the files it names."""
-        found = Sources(self, prefix=self._prefix)
-        transport = transport_from_env(found, prefix=self._prefix)
-        found.check()
-        return transport
+        return transport_from_env(self, prefix=self._prefix)
 
     def store(self) -> TokenStore | None:
         """Return the store that ``PERMATA_TOKEN_STORE`` is or names, or None."""

@@ -13,6 +13,7 @@ from ._http import Reply
 from ._remedies import Remedies
 from .exceptions import PermataAuthError
 from .handler import LoginHandler
+from .schemes.base import needs_token
 
 _MIN_WAIT_SECS = 0.001
 
@@ -64,6 +65,8 @@ class Call:
         return reply
 
     def _token(self) -> str:
+        if not needs_token(self._handler.credentials):
+            return ""
         try:
             return self._handler.get_token(max(self._until - _clock.now(), _MIN_WAIT_SECS))
         except PermataAuthError as error:

@@ -43,13 +43,6 @@ class _Skipped(Exception):  # noqa: N818 - no error: there is nothing to check
     pass
 
 
-def _way(transport: Transport) -> str:
-    """Say for a person how a transport connects."""
-    proxy = f", through the proxy {transport.proxy}" if transport.proxy else ""
-    until = transport.expires_at
-    return proxy + (f", client certificate until {until:%Y-%m-%d %H:%M} UTC" if until else "")
-
-
 @attrs.frozen
 class Finding:
     """The outcome of one check, as one line of text.
@@ -84,6 +77,7 @@ class Examination:
         credentials: Callable[[], Scheme],
         store: Callable[[], TokenStore | None],
         url: str,
+        *,
         origins: Callable[[], Mapping[str, str]] = dict,
         transport: Callable[[], Transport | None] = lambda: None,
     ) -> None:
@@ -140,12 +134,14 @@ class Examination:
                 raise ConfigurationError(f"the URL for signed calls {problem}")
         transport = self._transport = self._read_transport()
         self._credentials = credentials
+        proxy = f", through the proxy {transport.proxy}" if transport and transport.proxy else ""
+        expires_at = transport and transport.expires_at
+        until = f", client certificate until {expires_at:%Y-%m-%d %H:%M} UTC" if expires_at else ""
         places: dict[str, list[str]] = {}
         for name, place in self._origins().items():
             places.setdefault(place, []).append(name)
         found = [f"; {', '.join(names)} from {place}" for place, names in places.items()]
-        way = _way(transport) if transport is not None else ""
-        return f"complete, for {self._endpoint.hostname}{way}{''.join(found)}"
+        return f"complete, for {self._endpoint.hostname}{proxy}{until}{''.join(found)}"
 
     def _check_name(self) -> str:
         host = self._endpoint.hostname

@@ -57,7 +57,7 @@ class Reports(TokenLife):
         most, after a refused signature.
 
         Args:
-            token: The value that the call carried.
+            token: The value that the call carried; empty for a call that needs none.
             status_code: The HTTP status of the response.
             body: The body of the response; needed for 400, 401 and 403 alone.
             is_second: The call has been sent again already: the token is not replaced now.
@@ -66,7 +66,7 @@ class Reports(TokenLife):
             took: The seconds from sending the call to the response.
         """
         credentials = self._credentials
-        if credentials.is_token_rejected(status_code, body):
+        if token and credentials.is_token_rejected(status_code, body):
             if not is_second:
                 self.invalidate(token)
                 return self._snapshot.live is None or self._snapshot.value != token

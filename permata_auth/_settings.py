@@ -228,6 +228,25 @@ class Secret(Unpicklable):
         return self
 
 
+_PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+
+
+def text_problem(value: object) -> str | None:
+    """Say what is wrong with a text that headers and signatures carry; None if nothing is."""
+    if value is None or value == "":
+        return "is missing"
+    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
+        return "must be printable ASCII with no space around it"
+    return None
+
+
+def header_problem(name: object) -> str | None:
+    """Say what is wrong with the name of an HTTP header (RFC 9110 section 5.1)."""
+    if isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        return None
+    return "must be the name of an HTTP header"
+
+
 def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:
     """Say why no secret may be sent to a URL; None where it may.
 

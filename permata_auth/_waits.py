@@ -2,8 +2,8 @@
 
 A wait's bound starts at min(1 s, w/20) and doubles up to min(60 s, w/4), where w is the window: the
 seconds from the first call to expiry. The jitter takes up to a quarter off. No wait is shorter
-than the one before, nor than what the error asks for; the last one alone is cut, so that one call
-falls in the last tenth of w (the last 10 s at most).
+than the one before, nor than the error's ``retry_after``; the last one alone is cut, so that one
+call falls in the last tenth of w (the last 10 s at most).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_LAST_ATTEMPT_SECS = 10.0
 
 @attrs.frozen
 class Waits:
-    """What the next wait goes by; each failed call makes a new one.
+    """The state that the next wait depends on; each failed call makes a new one.
 
     Args:
         attempts: The calls that have failed.

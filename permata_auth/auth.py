@@ -18,7 +18,8 @@ from ._rotation import rotation_of
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
 from .handler import LoginHandler
-from .schemes.base import Scheme
+from .schemes import base
+from .schemes.base import Scheme, needs_token
 
 
 def sign_request(
@@ -56,7 +57,7 @@ def _signed(
     if not url.startswith("https://"):
         _refuse_insecure(handler, url)
     try:
-        token = handler.get_token()
+        token = handler.get_token() if needs_token(handler.credentials) else ""
         return signer().sign(  # asked for now: a login may have brought other credentials
             token,
             method,
@@ -73,8 +74,7 @@ def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str
     """Return the names of the headers that ``handler`` signs with; raise if it cannot sign."""
     if not isinstance(handler, LoginHandler):
         raise ConfigurationError("handler must be a LoginHandler")
-    signed = handler.credentials.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer)
-    return tuple(signed)
+    return base.signed_names(handler.credentials, canonicalizer)
 
 
 class PermataAuth(AuthBase):
@@ -102,6 +102,7 @@ class PermataAuth(AuthBase):
         self._signed_names = signed_names(handler, canonicalizer)
         self._handler = handler
         self._rotation = rotation_of(handler.credentials)
+        self._needs_token = needs_token(handler.credentials)
         self._canonicalizer = canonicalizer
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -133,7 +134,7 @@ class PermataAuth(AuthBase):
 
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
-        token = _bearer(request)
+        token = self._token_of(request)
         # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
@@ -148,6 +149,10 @@ class PermataAuth(AuthBase):
             request.copy = following.copy  # type: ignore[method-assign]
         return response
 
+    def _token_of(self, request: requests.PreparedRequest) -> str | None:
+        """Return the token that a request carries, empty where calls need none; None: unsigned."""
+        return _bearer(request) if self._needs_token else ""
+
     def _note(self, response: requests.Response, remedies: Remedies) -> bool:
         request, status = response.request, response.status_code
         reading = Reading(
@@ -157,7 +162,7 @@ class PermataAuth(AuthBase):
             used=vars(request).get(_OFFSET),
         )
         body = response.content if status in (400, 401, 403) else b""
-        return remedies.apply(_bearer(request) or "", status, body, reading)
+        return remedies.apply(self._token_of(request) or "", status, body, reading)
 
     def _send_again(
         self, response: requests.Response, remedies: Remedies, **how_sent: Any

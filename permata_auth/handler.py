@@ -98,7 +98,9 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         self._credentials = credentials
         self._owns_client = client is None
         if client is not None and transport is not None:
-            raise ConfigurationError("transport= and client= exclude each other; give it to that")
+            raise ConfigurationError(
+                "transport= and client= exclude each other; give it to the client"
+            )
         client = client or LoginClient(
             credentials, transport=transport, clock_correction=clock_correction
         )

@@ -224,7 +224,7 @@ class LoginClient(Unpicklable):
             body=request.body,
             timeout=self._timeout,
             deadline=until,
-            setting="PERMATA_TOKEN_URL",
+            setting=request.url_setting,
         )
         took = _clock.now() - asked_at
         reading = Reading(url=request.url, headers=reply.headers, took=took, used=used)

@@ -40,9 +40,14 @@ NOT_NEEDED = object()
 class SchedulerConfig:
     """When to refresh.
 
-    ``refresh_buffer_secs``: seconds (or a timedelta) before expiry at which the callback is called.
-    ``min_schedule_time_secs``: with less than this left to that moment, nothing is scheduled.
-    Either may be zero. Raises ConfigurationError for anything negative, infinite or not a duration.
+    Raises ConfigurationError for anything negative, infinite or not a duration.
+
+    Args:
+        refresh_buffer_secs: The seconds, or a timedelta, before expiry at which the callback is
+            called. Five minutes by default, so that a bank may be down for so long; zero is
+            allowed.
+        min_schedule_time_secs: With fewer seconds than this left to that moment, nothing is
+            scheduled. A minute by default: so short a wait is not worth a thread. Zero is allowed.
     """
 
     refresh_buffer_secs: float = attrs.field(default=300.0, converter=seconds, validator=duration())
@@ -53,7 +58,15 @@ class SchedulerConfig:
 
 @attrs.frozen(kw_only=True)
 class SchedulerInfo:
-    """The running schedule, as it was when asked. Times are aware UTC; ``attempts`` have failed."""
+    """The running schedule at one moment. Times are aware UTC.
+
+    Args:
+        name: The scheduler's name.
+        expires_at: The expiry that the schedule was started for.
+        next_refresh_at: The moment of the next call of the callback.
+        seconds_until_refresh: The seconds to that moment, zero while the callback runs.
+        attempts: The number of calls that have failed.
+    """
 
     name: str
     expires_at: datetime
@@ -246,8 +259,8 @@ class TokenScheduler(Unpicklable):
             name = f"permata-auth-{self.name}"
             running.start(schedule.timer(name, self, TokenScheduler._fire))
         except BaseException as error:
-            # Without this, what a signal handler throws into start() would leave a schedule that
-            # counts as active and has no timer.
+            # Without this, an exception that a signal handler throws into start() would leave a
+            # schedule that counts as active and has no timer.
             running.end(schedule)
             schedule.cancelled.set()
             if not isinstance(error, RuntimeError):

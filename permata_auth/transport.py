@@ -15,6 +15,7 @@ import requests
 from . import _clock
 from ._http import Connections, TlsFiles, TransportAdapter, host_and_port, new_session
 from ._settings import Secret
+from ._sources import Sources
 from .exceptions import ConfigurationError
 
 _Path = str | os.PathLike[str]
@@ -92,7 +93,15 @@ class Transport(Secret):
             prefix: What the names of the variables begin with.
         """
         environ = os.environ if environ is None else environ
-        values = {name: environ.get(prefix + name.upper(), "").strip() or None for name in _NAMES}
+        others = Sources(environ, prefix=prefix)  # the password may come from a file
+        values = {
+            name: (environ if name in _PATHS else others).get(prefix + name.upper(), "").strip()
+            or None
+            for name in _NAMES
+        }
+        if others.problems:
+            del environ, values  # error reports show the locals of frames
+            others.check()
         transport = cls.__new__(cls)
         problem = transport._take(  # noqa: SLF001 - a second constructor of this class
             values, lambda name: prefix + name.upper()
@@ -169,15 +178,17 @@ class Transport(Secret):
 
 
 def transport_from_env(
-    settings: Mapping[str, str], *, prefix: str = "PERMATA_"
+    settings: Mapping[str, str] | None = None, *, prefix: str = "PERMATA_"
 ) -> Transport | None:
     """Return :meth:`Transport.from_env`, or None where none of its variables is set.
 
     Args:
         settings: In place of ``os.environ``; errors show it, so its repr shows no value.
-        prefix: The beginning of each variable's name.
+        prefix: As in :meth:`Transport.from_env`.
     """
-    is_set = any(settings.get(prefix + name.upper(), "").strip() for name in _NAMES)
+    names = [prefix + name.upper() for name in (*_PATHS, "proxy")]
+    others = Sources(settings, prefix=prefix)
+    is_set = any(str(others.get(name, "")).strip() for name in names)
     return Transport.from_env(settings, prefix=prefix) if is_set else None
 
 

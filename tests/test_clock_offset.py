@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from email.utils import formatdate
 
 import pytest
 import requests
 from support.certificates import Authority
-from support.clients import ScriptedWire, credentials
+from support.clients import ScriptedClient, ScriptedWire, credentials
 from support.threads import Call, logins_told, together
 from support.wire import Forwarder
 
@@ -26,8 +27,10 @@ from permata_auth import (
     sign_request,
 )
 from permata_auth._clock_offset import ClockOffset, Offset, Reading
+from permata_auth._remedies import Remedies
 
 PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
+REJECTED = b'{"ErrorCode":"403","ErrorDescription":"Failed Authentication OAuth2"}'
 REFUSED = {"ErrorCode": "403", "ErrorDescription": "Invalid Timestamp Value"}
 OFF = [40.0, -40.0, 3600.0, -3600.0]
 #: What is known of an offset: ``Date`` has whole seconds.
@@ -426,6 +429,48 @@ def test_of_threads_that_measure_at_once_the_first_one_counts(clock):
     assert clock_offset.current.secs == 100.5
     assert not clock_offset.correct(readings[0], is_second=True)
     assert clock_offset.current.secs == 100.5, "the offset that was refused is gone already"
+
+
+def _reading(clock, ahead, used=None):
+    date = formatdate(clock.wall() + ahead, usegmt=True)
+    return Reading(url="https://bank.invalid", headers={"Date": date}, took=0, used=used)
+
+
+def test_a_refused_offset_takes_no_newer_one_along(clock):
+    clock_offset = ClockOffset(True)
+    clock_offset.correct(_reading(clock, 100, clock_offset.current))
+    refused = clock_offset.current
+    clock_offset.correct(_reading(clock, 200, refused))
+    assert not clock_offset.correct(_reading(clock, 200, refused), is_second=True)
+    assert clock_offset.current.secs == 200.5
+
+
+def test_a_call_of_which_the_offset_is_not_known_is_sent_again_while_there_is_one(clock):
+    clock_offset = ClockOffset(True)
+    assert not clock_offset.correct(_reading(clock, 0))
+    assert clock_offset.correct(_reading(clock, 100))
+    assert clock_offset.correct(_reading(clock, 100))
+    assert clock_offset.current.secs == 100.5
+
+
+def test_each_remedy_is_tried_once_whatever_the_dates_say(clock, make_handler):
+    handler = make_handler(credentials(), client=ScriptedClient(clock=clock))
+    remedies, refused, rejected = Remedies(handler), json.dumps(REFUSED).encode(), REJECTED
+    handler.get_token()
+    outcomes = [
+        remedies.apply(handler.get_token(), 403, body, _reading(clock, ahead))
+        for body, ahead in [(refused, 100), (rejected, 100), (refused, 300), (rejected, 400)]
+    ]
+    assert outcomes == [True, True, False, False]
+
+
+def test_a_call_that_is_sent_again_tells_how_long_it_took(strict_bank, handler, session):
+    handler.get_token()
+    strict_bank.clock_skew = 3600.0
+    strict_bank.latency = 0.05
+    answer = session.post(strict_bank.url + PATH, json={})
+    assert (answer.status_code, len(answer.history)) == (200, 1)
+    assert answer.elapsed.total_seconds() >= 0.05
 
 
 # The off switch

@@ -694,3 +694,23 @@ def test_a_child_starts_with_no_flight(fork):
     reap(in_child(child, fork))
     gate.set()
     assert caller.value() == "the parent's"
+
+
+def test_a_caller_gives_the_first_one_a_moment_to_start_the_call(
+    clock, flights, make_work, monkeypatch
+):
+    """The first one may be about to; two threads would do the work of one."""
+    work, real, moments = make_work(), flights._start, []
+
+    def start(flight, run):
+        moments.append(clock.now())
+        if len(moments) > 1:  # the first caller was stopped just before it could
+            real(flight, run)
+
+    monkeypatch.setattr(flights, "_start", start)
+    call = Call(flights.call, work)
+    until(lambda: clock.next_wake_up is not None)
+    assert moments == [clock.now()]
+    clock.advance(0.05)
+    assert call.value() == "outcome 1"
+    assert moments[1] - moments[0] == pytest.approx(0.05)

@@ -81,6 +81,16 @@ def test_health_through_a_life(make, clock):
     assert "the bank is down" in handler.info().last_error
 
 
+def test_a_refresh_after_failures_makes_it_ready_anew(make, clock):
+    handler, _ = make(900.0, DOWN)
+    handler.get_token()
+    clock.advance(600)
+    assert states(handler) == "degraded"
+    clock.advance_to_next()
+    assert states(handler) == "ready"
+    assert handler.health().since == handler.info().last_login_at
+
+
 def test_a_handler_whose_first_login_fails_is_down(make, clock):
     handler, client = make(DOWN)
     began = _clock.to_datetime(clock.wall())
@@ -320,6 +330,20 @@ def test_a_call_in_the_last_minutes_of_an_idle_token_has_it_refreshed(make, cloc
     clock.advance(199)
     assert len(client.calls) == 3
     assert handler.get_token() == client.issued[2].value
+
+
+def test_a_caller_that_joins_a_refresh_counts(make, clock):
+    handler, client = make(40.0, 900.0, stop_when_idle=True)
+    handler.get_token()
+    with client.hold_next() as hold:
+        clock.advance(20)
+        hold.wait_arrived()
+        clock.advance(20)
+        call = Call(handler.get_token)
+        until(lambda: handler.info().waiting)
+    assert call.value() == client.issued[1].value
+    clock.advance(601)
+    assert len(client.calls) == 3
 
 
 @pytest.mark.parametrize("ask", ["get_access_token", "refresh", "wait_until_ready"])

@@ -154,8 +154,8 @@ def cli() -> None:
     Credentials come from the environment: PERMATA_TOKEN_URL, PERMATA_API_KEY,
     PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_STATIC_KEY and, to sign calls,
     PERMATA_ORGANIZATION_NAME. Each may come from a file instead, as in
-    PERMATA_CLIENT_SECRET_FILE. The commands "demo" and "sandbox" need none. PERMATA_CLIENT_CERT,
-    PERMATA_CLIENT_KEY, PERMATA_CA_BUNDLE and PERMATA_PROXY say how to connect.
+    PERMATA_CLIENT_SECRET_FILE. The commands "demo" and "sandbox" need none.
+    PERMATA_CLIENT_CERT, PERMATA_CLIENT_KEY, PERMATA_CA_BUNDLE and PERMATA_PROXY say how to connect.
 
     Exit codes: 0 ok, 1 permanent failure, 2 wrong command line, 75 temporary failure (the same
     command may succeed later), 130 Ctrl-C.

@@ -8,7 +8,7 @@ from .. import _clock
 from .._calls import Call, LoginFailedError, Sign
 from .._http import Reply, connect_and_read, exchange
 from .._settings import url_problem
-from ..schemes.classic import CANONICALIZERS
+from ..schemes.canonical import CANONICALIZERS
 from ..transport import session_by
 from .base import Body, allows_insecure_http, cli, example, fail_unless_ok, handler_from_env
 

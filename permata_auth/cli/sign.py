@@ -8,7 +8,8 @@ import click
 
 from .. import _clock
 from .._settings import url_problem
-from ..schemes.classic import CANONICALIZERS, PermataCredentials
+from ..schemes.canonical import CANONICALIZERS
+from ..schemes.classic import PermataCredentials
 from ..tokens import AccessToken
 from .base import Body, cli, example, handler_from_env, timeout_option
 

@@ -27,6 +27,7 @@ from .checks import (
     require,
     signature,
 )
+from .errors import error_reply
 from .keys import KeySet
 from .ledger import Ledger
 from .limits import SlidingWindow, is_count, is_seconds
@@ -50,6 +51,7 @@ LOGIN_BODY = b"grant_type=client_credentials"
 @attrs.define
 class _Token:
     value: str = attrs.field(repr=False)
+    dialect: str
     issued: IssuedToken
     killed: str = ""
 
@@ -74,7 +76,7 @@ class Bank(Ledger):
         clock_skew: Seconds that the bank's wall clock is ahead of this machine's.
         timestamp_tolerance: Seconds that a timestamp may be off, either way.
         reuse_token: Every login gets the same token until that dies.
-        single_token: A new login kills the token before it.
+        single_token: A new login kills the token before it, of the same dialect.
         reject_tokens: Every call is answered "token rejected", also with a fresh token.
         canonicalizer: How a call's body is signed: "strip_all", "minify" or "raw".
         lock_after: The account is locked by so many refused logins within ``lock_window``.
@@ -101,7 +103,7 @@ class Bank(Ledger):
     )
     _keys: tuple[KeySet, ...] = attrs.field(default=(KeySet(),), init=False, repr=False)
     _tokens: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
-    _last: _Token | None = attrs.field(default=None, init=False, repr=False)
+    _last: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
     _is_locked: bool = attrs.field(default=False, init=False)
     _refusals: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
     _admitted: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
@@ -115,10 +117,9 @@ class Bank(Ledger):
     def revoke(self, token: str) -> bool:
         """Kill this token; return False if it is not known."""
         with self._changed:
-            known = self._tokens.get(token)
-            if known:
-                known.killed = "revoked"
-            return known is not None
+            if token in self._tokens:
+                self._tokens[token].killed = "revoked"
+            return token in self._tokens
 
     def revoke_all_tokens(self) -> None:
         """Kill every token that was issued so far."""
@@ -185,7 +186,7 @@ class Bank(Ledger):
 
     def _login(self, request: Inbound) -> Reply:
         check_framing(request, methods=("POST",))
-        self._admit_login()
+        self._admit_login(request)
         headers = request.headers
         require(
             headers.get("Content-Type", "").lower() == FORM_TYPE,
@@ -211,7 +212,7 @@ class Bank(Ledger):
             request.body == LOGIN_BODY,
             oauth_error(400, "unsupported_grant_type", "the body is not the one expected"),
         )
-        return self._issue()
+        return _token_reply(*self._issue("classic"))
 
     def _fitting(
         self, sets: tuple[KeySet, ...], fits: Callable[[KeySet], bool], reply: Reply
@@ -221,7 +222,7 @@ class Bank(Ledger):
         self._require_credential(bool(found), reply)
         return found
 
-    def _admit_login(self) -> None:
+    def _admit_login(self, request: Inbound) -> None:
         if self.login_limit is None:
             return
         with self._changed:
@@ -234,7 +235,7 @@ class Bank(Ledger):
                 return
             self._counts["limited_logins"] += 1
         wait = (("Retry-After", str(math.ceil(left))),)
-        raise Refused(bank_error(429, "Too Many Requests", headers=wait))
+        raise Refused(error_reply(request, 429, "Too Many Requests", headers=wait))
 
     def _require_credential(self, condition: bool, reply: Reply) -> None:
         """Refuse a login for what it knows; enough such refusals lock the account."""
@@ -249,26 +250,27 @@ class Bank(Ledger):
                 self._is_locked = left > 0
         raise Refused(reply)
 
-    def _issue(self) -> Reply:
+    def _issue(self, dialect: str) -> tuple[_Token, float]:
+        """Return a token of this dialect, and its seconds as its response says them."""
         with self._changed:
             self._counts["logins"] += 1
-            last = self._last
+            last, seconds = self._last.get(dialect), self.token_lifetime
             if self.reuse_token and last and not last.fault():
-                left: float = max(1, int(last.issued.expires_at - time.monotonic()))
-                return _token_reply(last, left)
-            self._last = token = self._mint()
-            return _token_reply(token, self.token_lifetime)
+                return last, max(1, int(last.issued.expires_at - time.monotonic()))
+            self._last[dialect] = token = self._mint(dialect)
+            return token, int(seconds) if seconds == int(seconds) else seconds
 
-    def _mint(self) -> _Token:
+    def _mint(self, dialect: str) -> _Token:
         if self.single_token:
             for older in self._tokens.values():
-                older.killed = older.killed or "superseded by a new login"
+                if older.dialect == dialect:
+                    older.killed = older.killed or "superseded by a new login"
         value, now = secrets.token_urlsafe(32), time.monotonic()
         issued = IssuedToken(
             fingerprint=fingerprint(value), issued_at=now, expires_at=now + self.token_lifetime
         )
         self._note_issued(issued)
-        self._tokens[value] = token = _Token(value, issued)
+        self._tokens[value] = token = _Token(value, dialect, issued)
         self._forget_dead_tokens()
         return token
 
@@ -311,21 +313,25 @@ class Bank(Ledger):
         return Reply(status=status, body=body, content_type=content_type)
 
     def _check_bearer(self, authorization: str) -> str:
+        value, fault = self._bearer(authorization, "classic")
+        rejected = bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}")
+        require(not fault, rejected)
+        return value
+
+    def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
+        """Return the token, and why it is not accepted, or an empty string."""
         scheme, _, value = authorization.partition(" ")
         with self._changed:
             token = self._tokens.get(value) if scheme == "Bearer" else None
-            fault = token.fault() if token else ("unknown" if value else "missing")
-            if not fault and self._rejects_tokens():
+            if token is None or token.dialect != dialect:
+                fault = "unknown" if value else "missing"
+            else:
+                fault = token.fault()
+            is_rejecting = self.reject_tokens or time.monotonic() < self._rejecting_until
+            if not fault and is_rejecting:
                 fault = "rejected like all others"
             self._counts["rejected_calls"] += bool(fault)
-        require(
-            not fault,
-            bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
-        )
-        return value
-
-    def _rejects_tokens(self) -> bool:
-        return self.reject_tokens or time.monotonic() < self._rejecting_until
+        return value, fault
 
     def _check_timestamp(self, text: str) -> bytes:
         return check_timestamp(text, now=self.now(), tolerance=self.timestamp_tolerance)
@@ -340,7 +346,7 @@ def _token_reply(token: _Token, seconds: float) -> Reply:
     document = {
         "access_token": token.value,
         "token_type": "Bearer",
-        "expires_in": int(seconds) if seconds == int(seconds) else seconds,
+        "expires_in": seconds,
         "scope": "resource.READ resource.WRITE",
     }
     return json_reply(200, document, token_fingerprint=token.issued.fingerprint)

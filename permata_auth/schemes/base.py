@@ -32,6 +32,8 @@ class TokenRequest:
     """One signed POST to the token endpoint, good for one attempt."""
 
     url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
+    #: The setting that gave the URL: errors name it.
+    url_setting: str = "PERMATA_TOKEN_URL"
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
@@ -47,7 +49,12 @@ class TokenResponse:
 
 
 class Scheme(Protocol):
-    """One dialect of the bank, with the credentials for it. Immutable, and safe in any thread."""
+    """One dialect of the bank, with the credentials for it. Immutable, and safe in any thread.
+
+    Two more members are optional. ``needs_token``, a bool: False where calls are authorised
+    without a token, so that there is no login for them (:func:`needs_token`). ``signed_names()``:
+    see :func:`signed_names`; needed where :meth:`sign` must be called for real calls alone.
+    """
 
     @property
     def key(self) -> str:
@@ -112,6 +119,23 @@ class Scheme(Protocol):
         """
 
 
+def needs_token(scheme: Scheme) -> bool:
+    """Tell whether a call needs an access token; with most schemes it does."""
+    return bool(getattr(scheme, "needs_token", True))
+
+
+def signed_names(scheme: Scheme, canonicalizer: str | None = None) -> tuple[str, ...]:
+    """Return the names of the headers that authorise a call; raise if the scheme cannot sign.
+
+    A scheme without a ``signed_names()`` of its own signs an example.
+    """
+    names = getattr(scheme, "signed_names", None)
+    if names is not None:
+        found: tuple[str, ...] = names(canonicalizer=canonicalizer)
+        return found
+    return tuple(scheme.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer))
+
+
 def is_timestamp_rejected(scheme: Scheme, status_code: int, body: bytes) -> bool:
     """Tell whether the bank refused a call because of its timestamp, and for no other reason.
 
@@ -146,31 +170,27 @@ def token_response(
     expires_in: str,
     secrets: Iterable[str] = (),
     hints: Iterable[Hint] = (),
+    url_setting: str = "PERMATA_TOKEN_URL",
 ) -> TokenResponse:
     """Read a token response whose fields have these names."""
     payload = json_object(body)
     if payload is None:
         raise InvalidTokenResponseError(
-            "the token response is no JSON object; check the token URL (PERMATA_TOKEN_URL)"
+            f"the token response is no JSON object; check the token URL ({url_setting})"
         )
     value = payload.get(token)
     if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
-        raise _no_token(token, _reason(payload, secrets), hints)
-    kind, scope = payload.get(token_type), payload.get("scope")
+        advice = f"its response has no usable {token}: check the token URL ({url_setting})"
+        reason = reason_in(payload, secrets)
+        kind = _by_words(reason, hints) or (InvalidTokenResponseError, advice)
+        raise no_token(kind, None, reason)
+    type_, scope = payload.get(token_type), payload.get("scope")
     return TokenResponse(
         value=value,
         lifetime=_lifetime(payload.get(expires_in)),
-        token_type=kind if isinstance(kind, str) and kind else "Bearer",
+        token_type=type_ if isinstance(type_, str) and type_ else "Bearer",
         scope=scope if isinstance(scope, str) else None,
     )
-
-
-def _no_token(token: str, reason: Reason, hints: Iterable[Hint]) -> TokenEndpointError:
-    by_words = _by_words(reason, hints)
-    if by_words is not None:
-        return _error(by_words, None, reason)
-    advice = f"its response has no usable {token}: check the token URL (PERMATA_TOKEN_URL)"
-    return _error((InvalidTokenResponseError, advice), None, reason)
 
 
 def _lifetime(expires_in: object) -> float | None:
@@ -192,10 +212,11 @@ def _lifetime(expires_in: object) -> float | None:
 
 #: A pattern for the bank's words in lower case, the error that they mean, and what to do.
 Hint = tuple[str, type[TokenEndpointError], str]
-_Kind = tuple[type[TokenEndpointError], str]
+#: An error, and what to do.
+Kind = tuple[type[TokenEndpointError], str]
 
 _CREDENTIALS = "PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_API_KEY, PERMATA_STATIC_KEY"
-_ERRORS: dict[str, _Kind] = {
+_ERRORS: dict[str, Kind] = {
     "invalid_request": (
         InvalidRequestError,
         "check the token URL (PERMATA_TOKEN_URL) and the header names",
@@ -214,15 +235,15 @@ _ERRORS: dict[str, _Kind] = {
     "temporarily_unavailable": (TokenEndpointUnavailableError, "wait, a later login may succeed"),
     "server_error": (TokenEndpointUnavailableError, "wait, a later login may succeed"),
 }
-_UNAVAILABLE: _Kind = _ERRORS["temporarily_unavailable"]
-_REDIRECT: _Kind = (
+_UNAVAILABLE: Kind = _ERRORS["temporarily_unavailable"]
+_REDIRECT: Kind = (
     TokenEndpointError,
     (
         "check the token URL (PERMATA_TOKEN_URL): "
         "a redirect would carry the credentials elsewhere and is refused"
     ),
 )
-_OTHER: _Kind = (
+_OTHER: Kind = (
     TokenEndpointError,
     f"check the token URL and the credentials (PERMATA_TOKEN_URL; {_CREDENTIALS})",
 )
@@ -247,7 +268,7 @@ def error_response(
         secrets: What the bank may echo and no error may show.
         hints: A scheme's own meanings of the bank's words; they go before those of RFC 6749.
     """
-    reason = _reason(json_object(body) or {}, secrets)
+    reason = reason_in(json_object(body) or {}, secrets)
     if reason.code == str(status_code):
         reason = Reason(None, reason.description)
     if is_temporary(status_code):
@@ -258,10 +279,10 @@ def error_response(
         kind = by_words
     else:
         kind = _ERRORS["invalid_client"] if status_code == 401 else _OTHER
-    return _error(kind, status_code, reason)
+    return no_token(kind, status_code, reason)
 
 
-def _by_words(reason: Reason, hints: Iterable[Hint]) -> _Kind | None:
+def _by_words(reason: Reason, hints: Iterable[Hint]) -> Kind | None:
     words = f"{reason.code or ''} {reason.description or ''}".lower()
     for pattern, kind, advice in hints:
         if re.search(pattern, words):
@@ -270,7 +291,7 @@ def _by_words(reason: Reason, hints: Iterable[Hint]) -> _Kind | None:
     return _ERRORS[found[1]] if found else None
 
 
-def _error(kind: _Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
+def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
     """Build an error that quotes the bank and says what to do."""
     status = None if status_code is None else f"HTTP {status_code}"
     words = ", ".join(word for word in (status, reason.code, reason.description) if word)
@@ -300,11 +321,12 @@ _DESCRIPTIONS = (
 _MAX_FIELDS = 1_000
 
 
-def _reason(payload: dict[str, Any], secrets: Iterable[str]) -> Reason:
+def reason_in(payload: dict[str, Any], secrets: Iterable[str]) -> Reason:
+    """Return the bank's words in a response, cut down to what may be shown."""
     found: dict[str, str] = {}
     for name, value in _fields(payload):
         is_number = isinstance(value, int) and not isinstance(value, bool)
-        text = _presentable(str(value) if is_number and abs(value) < 10**9 else value, secrets)
+        text = presentable(str(value) if is_number and abs(value) < 10**9 else value, secrets)
         if text is not None:
             found.setdefault(re.sub("[^a-z]", "", name.lower()), text)
     return Reason(
@@ -328,7 +350,7 @@ def _fields(payload: object) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _presentable(text: object, secrets: Iterable[str]) -> str | None:
+def presentable(text: object, secrets: Iterable[str]) -> str | None:
     """Cut the bank's words down to what may be shown: short, one line, nothing secret."""
     if not isinstance(text, str) or not text:
         return None

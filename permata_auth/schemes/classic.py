@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from collections.abc import Mapping
 
 import attrs
 
-from .. import _clock
 from .._json import json_object
-from .._settings import Secret, flag_or_none, url_problem
+from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
 from .._sources import sources
 from ..exceptions import (
     ClockError,
@@ -23,9 +20,8 @@ from ..exceptions import (
     TokenEndpointError,
 )
 from .base import Hint, TokenRequest, TokenResponse, error_response, token_response
-
-#: Western Indonesian Time (Asia/Jakarta), which has had no clock changes since 1964.
-WIB = timezone(timedelta(hours=7))
+from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa: F401
+from .jakarta import timestamp
 
 _BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
 #: What the bank's own words mean.
@@ -48,49 +44,6 @@ _HINTS: tuple[Hint, ...] = (
 )
 
 _LOGIN_BODY = b"grant_type=client_credentials"
-_WHITESPACE = b" \t\n\r\v\f"
-_STRING_OR_WHITESPACE = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[ \t\n\r]+', re.DOTALL)
-_PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-
-
-def strip_all(body: bytes) -> bytes:
-    """Remove every whitespace byte, those inside JSON strings too."""
-    return body.translate(None, _WHITESPACE)
-
-
-def minify(body: bytes) -> bytes:
-    """Remove JSON's whitespace outside strings; everything else stays as it is, byte for byte."""
-    return _STRING_OR_WHITESPACE.sub(lambda match: match[1] or b"", body)
-
-
-def raw(body: bytes) -> bytes:
-    """Return ``body`` as it is."""
-    return body
-
-
-#: What of a body is signed. The sources disagree; most of them do as ``strip_all`` does.
-CANONICALIZERS: Mapping[str, Callable[[bytes], bytes]] = {
-    "strip_all": strip_all,
-    "minify": minify,
-    "raw": raw,
-}
-
-
-def timestamp(clock_offset: float = 0.0) -> str:
-    """Return the bank's form of now: WIB wall clock, milliseconds, ``+07:00``.
-
-    Args:
-        clock_offset: Seconds to add to this machine's clock.
-    """
-    # Rounded to the clock's own precision before it is cut: as a float, a whole millisecond may
-    # lie a hair below itself.
-    whole, micros = divmod(round((_clock.wall() + clock_offset) * 1_000_000), 1_000_000)
-    return f"{_wall_clock(whole)}.{micros // 1000:03d}+07:00"
-
-
-@functools.lru_cache(maxsize=2)  # a third of the cost of signing, and the same for a whole second
-def _wall_clock(posix: int) -> str:
-    return datetime.fromtimestamp(posix, WIB).replace(tzinfo=None).isoformat()
 
 
 def hmac_sha256(key: bytes, message: bytes) -> str:
@@ -236,10 +189,7 @@ class PermataCredentials(Secret):
         if self.organization_name is None:
             raise ConfigurationError("organization_name is needed to sign calls")
         now = timestamp(clock_offset)
-        canonicalize = CANONICALIZERS.get(canonicalizer or self.canonicalizer)
-        if canonicalize is None:
-            raise ConfigurationError(f"canonicalizer must be one of {', '.join(CANONICALIZERS)}")
-        payload = canonicalize(body)
+        payload = canonical(body, canonicalizer or self.canonicalizer)
         signed = b"%b:%b:%b" % (token.encode(), now.encode(), payload)
         return {
             "Authorization": f"Bearer {token}",
@@ -271,7 +221,7 @@ class PermataCredentials(Secret):
 def _problems(values: Mapping[str, object]) -> dict[str, str]:
     """Say what is wrong with which field; never shows a value."""
     names = ("api_key", "client_id", "client_secret", "static_key", "organization_name")
-    found = {name: _text_problem(values[name]) for name in names}
+    found = {name: text_problem(values[name]) for name in names}
     if values["organization_name"] is None:
         del found["organization_name"]
     if found["client_id"] is None and ":" in str(values["client_id"]):
@@ -283,17 +233,7 @@ def _problems(values: Mapping[str, object]) -> dict[str, str]:
     found["token_url"] = (
         url_problem(url, allow_insecure_http=is_open is True) if url else "is missing"
     )
-    header = values["api_key_header"]
-    if not isinstance(header, str) or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", header):
-        found["api_key_header"] = "must be the name of an HTTP header"
+    found["api_key_header"] = header_problem(values["api_key_header"])
     if values["canonicalizer"] not in list(CANONICALIZERS):
         found["canonicalizer"] = f"must be one of {', '.join(CANONICALIZERS)}"
     return {name: problem for name, problem in found.items() if problem is not None}
-
-
-def _text_problem(value: object) -> str | None:
-    if value is None or value == "":
-        return "is missing"
-    if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
-        return "must be printable ASCII with no space around it"
-    return None

@@ -17,7 +17,7 @@ from ..tokens import AccessToken
 from .failures import StoredFailure
 
 _VERSION = 1
-#: What is raised by reading a document that somebody else has written, or half written.
+#: The errors of reading a document that another program has written, or half written.
 _UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 

@@ -44,7 +44,7 @@ from permata_auth.exceptions import (
     TokenEndpointUnavailableError,
 )
 from permata_auth.schemes.base import TokenResponse
-from permata_auth.schemes.classic import CANONICALIZERS
+from permata_auth.schemes.canonical import CANONICALIZERS
 from permata_auth.stores import store_from_env
 
 from . import oracles
