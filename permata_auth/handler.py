@@ -145,8 +145,9 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         The credentials are those that ``PERMATA_SCHEME`` names (``classic``, or ``snap``), from
         variables and from files as :meth:`RotatingCredentials.from_env` finds them; where a value
         comes from a file, they are loaded again when it changes. Further ``PERMATA_TOKEN_STORE``,
-        ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS`` and
-        ``PERMATA_BACKGROUND``. Raises ConfigurationError that names what is missing or wrong and
+        ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS``,
+        ``PERMATA_BACKGROUND``, and the variables of :meth:`Transport.from_env`.
+        Raises ConfigurationError that names what is missing or wrong and
         shows no value; ImportError for an extra that is missing.
 
         Args:

@@ -99,7 +99,9 @@ class Transport(Secret):
             or None
             for name in _NAMES
         }
-        others.check()
+        if others.problems:
+            del environ, values  # error reports show the locals of frames
+            others.check()
         transport = cls.__new__(cls)
         problem = transport._take(  # noqa: SLF001 - a second constructor of this class
             values, lambda name: prefix + name.upper()

@@ -1097,6 +1097,18 @@ def test_an_applications_settings_say_how_to_connect(front, bank, files, service
     assert "client certificate until" in found["configuration"].sentence
 
 
+def test_a_password_may_come_from_a_file(front, bank, files, services, tmp_path):
+    files.renew("locked", password=PASSWORD)
+    with Proxy(credentials=f"user:{PROXY_PASSWORD}") as proxy:
+        given = environment(front, bank, files)
+        for name, text in (("CLIENT_KEY_PASSWORD", PASSWORD), ("PROXY", through(proxy))):
+            path = tmp_path / name
+            path.write_text(f"{text}\n")
+            given[f"PERMATA_{name}_FILE"] = str(path)
+        assert services(given).callback_status.send({"a": 1}).http_status == 200
+        assert len(proxy.requests) == 2
+
+
 def test_a_handler_that_is_given_says_how_to_connect(front, bank, files, make_handler):
     handler = make_handler(scheme(front, bank), transport=files.transport())
     app = Services({}, handler=handler)
@@ -1116,7 +1128,8 @@ def test_a_wrong_setting_is_named_by_the_application(front, bank, files, service
         ("PERMATA_CLIENT_KEY", "/nonexistent", "PERMATA_CLIENT_KEY cannot be read"),
         ("PERMATA_CLIENT_KEY", 7, "PERMATA_CLIENT_KEY must be a str"),
         ("PERMATA_PROXY", f"user:{PROXY_PASSWORD}@x", "PERMATA_PROXY must be"),
-        ("PERMATA_PROXY", Path("x"), "PERMATA_PROXY must be a str"),
+        ("PERMATA_PROXY", 7, "PERMATA_PROXY must be a str"),
+        ("PERMATA_PROXY_FILE", "/nonexistent", "PERMATA_PROXY_FILE"),
     ]:
         app = services(environment(front, bank, files) | {name: value})
         with pytest.raises(ConfigurationError, match=expected) as caught:
