@@ -29,7 +29,12 @@ INSTEAD = {
 }
 # What spoils a response after the work, or breaks the connection.
 BREAKING = {"drop": ({}, 0), "reset": ({"at": "body"}, 1), "truncated": ({}, 1)}
-SLOWING = {"slow": {"seconds": 0.01}, "drip": {"interval": 0.0}, "encoding": {}}
+SLOWING = {
+    "slow": {"seconds": 0.01},
+    "drip": {"interval": 0.0},
+    "headers": {"fields": {"Date": None}},
+    "encoding": {},
+}
 
 
 def test_every_fault_is_tried_here():

@@ -69,7 +69,11 @@ class SnapRules:
     )
 
     def signed_path(self, target: str) -> str:
-        """Return what of a request target is signed."""
+        """Return what of a request target is signed.
+
+        Args:
+            target: The path with its query, as sent.
+        """
         path, mark, query = target.partition("?")
         if self.signed_prefix is not None:
             _, version, rest = path.partition(VERSION + "/")
@@ -77,17 +81,29 @@ class SnapRules:
         return path + mark + query if self.sign_query else path
 
     def body_hash(self, body: bytes) -> str:
-        """Return the hash of a body as it goes into the string to sign."""
+        """Return the hash of a body as it goes into the string to sign.
+
+        Args:
+            body: As sent.
+        """
         return hashlib.sha256(CANONICALIZERS[self.canonicalizer](body)).hexdigest()
 
     def read_signature(self, text: str) -> bytes:
-        """Return the bytes that a signature's text stands for; none for another encoding."""
+        """Return the bytes that a signature's text stands for; none for another encoding.
+
+        Args:
+            text: The header's value.
+        """
         if self.signature_encoding == "hex":
             return bytes.fromhex(text) if _HEX.fullmatch(text) else b""
         return base64.b64decode(text) if _BASE64.fullmatch(text) else b""
 
     def write_signature(self, value: bytes) -> str:
-        """Return the text of a signature."""
+        """Return the text of a signature.
+
+        Args:
+            value: Its bytes.
+        """
         if self.signature_encoding == "hex":
             return value.hex()
         return base64.b64encode(value).decode()

@@ -25,7 +25,14 @@ _LATE_SECS = 0.5
 
 @attrs.frozen(kw_only=True)
 class MerchantResponse:
-    """What a merchant answered; ``external_id`` is the one that was sent, None for a token."""
+    """What a merchant answered.
+
+    Args:
+        status: The HTTP status.
+        headers: With names in any case.
+        body: As received.
+        external_id: The X-EXTERNAL-ID that was sent; None with a token request.
+    """
 
     status: int
     headers: Headers = attrs.field(repr=False)
