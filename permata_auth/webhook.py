@@ -13,6 +13,7 @@ import attrs
 
 from ._logging import Log, tagged
 from ._signals import is_thrown_by_signal
+from ._strict_json import strict_object
 from .callback_status import CallbackStatusClient
 from .exceptions import (
     ConfigurationError,
@@ -310,30 +311,10 @@ def _header(headers: Any, name: str) -> str:
 def _parsed(body: bytes) -> dict[str, Any]:
     """Parse strictly: what two parsers could read in two ways is not passed on."""
     try:
-        payload = json.loads(
-            body.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=float,  # no number is looked at, and a long int takes long to parse
-        )
-    except WebhookPayloadError:
-        raise
-    except (ValueError, RecursionError):
-        raise WebhookPayloadError("the body is no JSON in UTF-8, or nested too deeply") from None
-    if not isinstance(payload, dict):
-        raise WebhookPayloadError("the body is no JSON object")
-    return payload
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise WebhookPayloadError("the body has an object with the same key twice")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise WebhookPayloadError("the body has a number that JSON does not know")
+        # No number is looked at, and a long int takes long to parse.
+        return strict_object(body, parse_int=float)
+    except ValueError as error:
+        raise WebhookPayloadError(str(error)) from None
 
 
 def _request_id(payload: dict[str, Any]) -> str | None:
