@@ -100,57 +100,57 @@ class CheckFailed(SnapRefusal):
 
 
 def bad_request(check: str) -> CheckFailed:
-    """The request as a whole is of no use."""
+    """Refuse a request that is of no use as a whole."""
     return CheckFailed(check, 400, "00", f"Bad Request. [{check}]")
 
 
 def bad_format(name: str) -> CheckFailed:
-    """A header or a field is there, and wrong."""
+    """Refuse a header or a field that is there, and wrong."""
     return CheckFailed(name, 400, "01", f"Invalid Field Format [{name}]")
 
 
 def missing(name: str) -> CheckFailed:
-    """A header or a field is not there."""
+    """Refuse for a header or a field that is not there."""
     return CheckFailed(name, 400, "02", f"Invalid Mandatory Field [{name}]")
 
 
 def unauthorized(reason: str) -> CheckFailed:
-    """The sender is not known to be the bank."""
+    """Refuse a sender that is not known to be the bank."""
     return CheckFailed(reason, 401, "00", f"Unauthorized. [{reason}]")
 
 
 def invalid_token() -> CheckFailed:
-    """The token is missing, expired, or another's."""
+    """Refuse for a token that is missing, expired, or another's."""
     return CheckFailed("Token", 401, "01", "Invalid Token (B2B)")
 
 
 def not_found() -> CheckFailed:
-    """The path has no service."""
+    """Refuse a path that has no service."""
     return CheckFailed("Path", 404, "00", "Not Found")
 
 
 def not_supported() -> CheckFailed:
-    """The method is not POST."""
+    """Refuse a method that is not POST."""
     return CheckFailed("Method", 405, "00", "Requested Function Is Not Supported")
 
 
 def conflict() -> CheckFailed:
-    """The external id was used before on this day."""
+    """Refuse an external id that was used before on this day."""
     return CheckFailed("X-EXTERNAL-ID", 409, "00", "Conflict")
 
 
 def general_error() -> CheckFailed:
-    """The function, or this package, failed."""
+    """Say that the function failed, or this package."""
     return CheckFailed("Function", 500, "00", "General Error")
 
 
 def store_down() -> CheckFailed:
-    """External ids cannot be stored: the bank may repeat the call later."""
+    """Say that external ids cannot be stored: the bank may repeat the call later."""
     return CheckFailed("External ids", 500, "02", "External Server Error")
 
 
 def too_slow() -> CheckFailed:
-    """The function has not ended yet: the bank may repeat the call later."""
+    """Say that the function has not ended yet: the bank may repeat the call later."""
     return CheckFailed("Time limit", 504, "00", "Timeout")
 
 

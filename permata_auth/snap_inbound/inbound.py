@@ -16,9 +16,8 @@ from .answers import bad_format, missing
 #: A mapping, or pairs, as frameworks have them; names in any case.
 Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
-_PATH = re.compile(
-    r"/(?!/)[\x21\x22\x24-\x7e]*|/"
-)  # no fragment, and nothing that looks like a host
+#: Neither a fragment, nor anything that looks like a host.
+_PATH = re.compile(r"/(?!/)[\x21\x22\x24-\x7e]*")
 _BELOW_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(/.*)")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _TIMESTAMP = re.compile(

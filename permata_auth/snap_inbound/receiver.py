@@ -42,7 +42,7 @@ from .services import (
     VaPayment,
     VaReceipt,
 )
-from .settings import Rules, examine, from_texts, named
+from .settings import DEFAULTS, Rules, examine, from_texts, named
 
 logger = Log(__name__)
 
@@ -122,7 +122,7 @@ class SnapReceiver(Unpicklable):
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         values = locals()
-        rules, error = examine({name: values[name] for name in _DEFAULTS}, {})
+        rules, error = examine({name: values[name] for name in DEFAULTS}, {})
         del values, client_secrets, token_key  # error reports show the locals of a frame
         if rules is None:
             raise error or ConfigurationError("nothing is set")
@@ -164,7 +164,7 @@ class SnapReceiver(Unpicklable):
             on_event: As of the class.
         """
         texts, problems = from_texts(os.environ if environ is None else environ, prefix)
-        values = {**_DEFAULTS, **texts}
+        values = {**DEFAULTS, **texts}
         if external_ids is not None:
             values["external_ids"] = external_ids
         rules, error = examine(values, problems, named(prefix))
@@ -218,7 +218,7 @@ class SnapReceiver(Unpicklable):
         *,
         path: str = "/transfer-va/payment",
     ) -> Callable[[VaPayment], VaReceipt | Result]:
-        """Call ``function`` for payments of virtual accounts (25), once for each payment; return it.
+        """Call ``function`` for payments of virtual accounts (25), once for each; return it.
 
         Args:
             function: Called with a :class:`VaPayment`, on a thread of its own. It returns a
@@ -247,7 +247,7 @@ class SnapReceiver(Unpicklable):
         except Exception as error:
             if is_thrown_by_signal(error):
                 raise
-            logger.error(
+            logger.error(  # noqa: TRY400 - the text of a foreign error may hold a secret
                 "A request of the bank could not be processed: %s\n%s",
                 type(error).__name__,
                 frames(error),
@@ -375,7 +375,7 @@ def _called(service: Service, value: Any, claim: Claim) -> Reply:
     except SnapRefusal as refusal:
         return reply_of(service.code, refusal)
     except BaseException as error:  # on a thread of its own, where nothing else would see it
-        logger.error(
+        logger.error(  # noqa: TRY400 - the text of a foreign error may hold a secret
             "The function for service %02d failed, answered with 500: %s\n%s",
             service.code,
             type(error).__name__,
@@ -405,22 +405,4 @@ def _callable(function: _Function) -> _Function:
     return function
 
 
-_DEFAULTS: dict[str, Any] = {
-    "client_key": None,
-    "bank_public_keys": None,
-    "client_secrets": None,
-    "external_ids": None,
-    "token_key": None,
-    "max_skew_secs": 300.0,
-    "time_limit_secs": 8.0,
-    "token_ttl_secs": 900.0,
-    "signed_prefix": None,
-    "partner_id": None,
-    "channel_id": None,
-    "duplicates": "conflict",
-    "signature": "symmetric",
-    "signature_encoding": "base64",
-    "canonicalizer": "minify",
-    "allow_short_key": False,
-}
 _TOKEN_PATH = "/access-token/b2b"

@@ -35,7 +35,9 @@ Result = Mapping[str, Any] | SnapAnswer
 class Service(Protocol):
     """One service: how its request is read, and how its function is called."""
 
-    code: int
+    @property
+    def code(self) -> int:
+        """Its two digits in response codes."""
 
     def read(self, call: SnapCall) -> Any:
         """Return what the function is called with; raise CheckFailed for a field that is wrong."""

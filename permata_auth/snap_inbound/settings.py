@@ -52,6 +52,27 @@ _VARIABLES = {
 _DURATIONS = ("max_skew_secs", "time_limit_secs", "token_ttl_secs")
 
 
+#: Of the arguments of a receiver.
+DEFAULTS: dict[str, Any] = {
+    "client_key": None,
+    "bank_public_keys": None,
+    "client_secrets": None,
+    "external_ids": None,
+    "token_key": None,
+    "max_skew_secs": 300.0,
+    "time_limit_secs": 8.0,
+    "token_ttl_secs": 900.0,
+    "signed_prefix": None,
+    "partner_id": None,
+    "channel_id": None,
+    "duplicates": "conflict",
+    "signature": "symmetric",
+    "signature_encoding": "base64",
+    "canonicalizer": "minify",
+    "allow_short_key": False,
+}
+
+
 @attrs.frozen(kw_only=True)
 class Rules:
     """What requests are held to; keys and secrets are asked for anew with every request."""
@@ -134,9 +155,9 @@ def examine(
                 found[field] = str(error).removeprefix(f"{field} ")
             except Exception as error:  # of a function that was given
                 found[field] = f"cannot be had: {type(error).__name__}"
-    if read.get("client_secrets") and not read["client_secrets"].get():
-        if values["signature"] == "symmetric":
-            found["client_secrets"] = "is missing"
+    has_none = "client_secrets" in read and not read["client_secrets"].get()
+    if has_none and values["signature"] == "symmetric":
+        found["client_secrets"] = "is missing"
     if found:
         sentences = (f"{named(field)} {found[field]}" for field in values if field in found)
         return None, ConfigurationError("; ".join(sentences))
