@@ -137,8 +137,11 @@ def examine(
     values: Mapping[str, Any],
     problems: Mapping[str, str],
     named: Callable[[str], str] = str,
-) -> tuple[Rules | None, ConfigurationError | None]:
+) -> tuple[Rules | None, Exception | None]:
     """Return the rules, or one error that names all that is wrong and shows no value.
+
+    The error is returned, so that it can be raised where no secret is at hand: error reports show
+    the locals of a traceback's frames. It is an ImportError without the extra ``snap``.
 
     Args:
         values: Of all arguments, by their names.
@@ -153,10 +156,12 @@ def examine(
                 read[field] = make()
             except ConfigurationError as error:
                 found[field] = str(error).removeprefix(f"{field} ")
+            except ImportError as error:
+                return None, error.with_traceback(None)
             except Exception as error:  # of a function that was given
                 found[field] = f"cannot be had: {type(error).__name__}"
     has_none = "client_secrets" in read and not read["client_secrets"].get()
-    if has_none and values["signature"] == "symmetric":
+    if has_none and values["signature"] != "asymmetric":
         found["client_secrets"] = "is missing"
     if found:
         sentences = (f"{named(field)} {found[field]}" for field in values if field in found)
