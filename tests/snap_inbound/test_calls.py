@@ -514,8 +514,9 @@ from tests_rows import TOKEN_ROWS, CALL_ROWS
 made = inbound.receiver(partner_id="example-partner", channel_id="12345")
 made.on("/qr/qr-mpm-notify", 52, lambda call: {"reached": True})
 bank = inbound.Caller(made)
-wrong = [row for row, (changes, code, _) in TOKEN_ROWS.items() if bank.ask_token(**changes).code != code]
-wrong += [row for row, (changes, code, _) in CALL_ROWS.items() if bank.call(**changes).code != code]
+wrong = []
+for ask, rows in ((bank.ask_token, TOKEN_ROWS), (bank.call, CALL_ROWS)):
+    wrong += [row for row, (changes, code, _) in rows.items() if ask(**changes).code != code]
 print(wrong, bank.call().code)
 """
     rows = (

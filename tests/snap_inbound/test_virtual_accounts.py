@@ -270,7 +270,18 @@ def test_fields_of_an_inquiry(make_va, calls, changes, case, field):
         ({"paidAmount": {"value": "1.00"}}, "02", "paidAmount.currency"),
         *[
             ({"paidAmount": {"value": value, "currency": "IDR"}}, "01", "paidAmount.value")
-            for value in ("1", "1.0", "1.000", "-1.00", "1e3", "NaN", "١.00", "1.00\n", 1.0, True)
+            for value in (
+                "1",
+                "1.0",
+                "1.000",
+                "-1.00",
+                "1e3",
+                "NaN",
+                "\u0661.00",
+                "1.00\n",
+                1.0,
+                True,
+            )
         ],
         ({"paidAmount": {"value": "1.00", "currency": "rp"}}, "01", "paidAmount.currency"),
         ({"flagAdvise": "yes"}, "01", "flagAdvise"),
