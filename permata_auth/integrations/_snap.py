@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ..snap_inbound.checks import MAX_BODY_BYTES as MAX_BODY_BYTES
-
 _SAFE = "/!$&'()*+,;=:@~"  # unescaped in a path (RFC 3986 section 3.3)
 
 

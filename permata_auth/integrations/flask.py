@@ -37,9 +37,10 @@ from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
 from ..handler import LoginHandler
 from ..snap_inbound import SnapReceiver
+from ..snap_inbound.checks import MAX_BODY_BYTES
 from ..webhook import WebhookProcessor, WebhookResponse
 from ._services import Services
-from ._snap import MAX_BODY_BYTES, raw_path
+from ._snap import raw_path
 
 try:
     import click
