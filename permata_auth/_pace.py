@@ -25,13 +25,13 @@ import attrs
 
 from . import _clock
 from ._flight import copied
+from ._waits import MIN_JITTER, last_attempt_secs, longest_wait, retry_after_of
 from .exceptions import (
     InvalidClientError,
     PermataAuthError,
     TokenEndpointError,
     TransportError,
 )
-from .scheduler import MIN_JITTER, last_attempt_secs, longest_wait, retry_after_of
 
 _MAX_ASKED_SECS = 300.0
 

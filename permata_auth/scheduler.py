@@ -12,34 +12,25 @@ that one call falls in the last tenth of w (the last 10 s at most).
 
 from __future__ import annotations
 
-import contextvars
 import functools
 import math
-import random
 import sys
-import threading
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 
 import attrs
 
 from . import _clock
-from ._latch import Latch, clamp
+from ._latch import Latch
 from ._logging import Log, describe, frames
 from ._process import PerProcess
-from ._settings import Seconds, Unpicklable, duration, finite_seconds, seconds, timeout_secs
-from ._threads import run_as_own
+from ._settings import Seconds, Unpicklable, duration, seconds, timeout_secs
+from ._timer import Schedule, Timers
+from ._waits import Waits, retry_after_of
 from .exceptions import ConfigurationError
 
 logger = Log(__name__)
-
-_MIN_WAIT_SECS = 1.0
-_MAX_WAIT_SECS = 60.0
-_MAX_LAST_ATTEMPT_SECS = 10.0
-#: Each wait is drawn between this part of its bound and all of it.
-MIN_JITTER = 0.75
 
 
 @attrs.frozen
@@ -72,132 +63,6 @@ class SchedulerInfo:
         return f"{self.name}: refresh in {self.seconds_until_refresh:.0f} s{retries}"
 
 
-@attrs.define(eq=False)
-class _Schedule:
-    """One wait and the call after it. Its identity tells it from a schedule that replaced it."""
-
-    callback: Callable[[], object]
-    #: Expiry, on the running clock and on the wall clock.
-    expires: float
-    expires_at: float
-    due: float
-    attempts: int = 0
-    #: The longest wait after a failed call, in seconds.
-    waited: float = 0.0
-    #: The seconds from the first call to expiry.
-    window: float = 0.0
-    #: No call comes after this wait: it ends at expiry.
-    is_last_wait: bool = False
-    failure: str = ""
-    #: Set to end the wait: from weak-reference callbacks and signal handlers too, where a
-    #: threading.Event may deadlock.
-    cancelled: Latch = attrs.Factory(Latch)
-
-    def timer(self, owner: TokenScheduler) -> threading.Timer:
-        """Return a timer. It holds ``owner`` weakly, and ends when that is collected."""
-        latch = self.cancelled
-        reference = weakref.ref(owner, lambda _: latch.set())
-        # A context of its own: the ids of the call that set this off are not those of the refresh.
-        run = functools.partial(self._run, reference), contextvars.Context()
-        # Looked up now: gevent may have replaced the class since this module was imported.
-        timer = threading.Timer(self.due - _clock.now(), run_as_own, run)
-        timer.name = f"permata-auth-{owner.name}"
-        timer.daemon = True
-        timer.finished = latch  # type: ignore[assignment]
-        return timer
-
-    @property
-    def seconds_left(self) -> float:
-        """The seconds until expiry."""
-        return _clock.seconds_left(self.expires, self.expires_at)
-
-    def next_wait(self, left: float, asked: float) -> float | None:
-        """Draw the wait after a failed call, and note it; None: no call fits before expiry.
-
-        Args:
-            left: The seconds until expiry.
-            asked: The seconds that the callback's error asks for.
-        """
-        # A wall clock that was set back leaves more than there was at the first call. The window
-        # of that call, perhaps of no length, would make waits of no length.
-        self.window = max(self.window, left)
-        drawn = longest_wait(self.attempts, self.window) * random.uniform(MIN_JITTER, 1.0)
-        wait = self.waited = max(drawn, self.waited, asked)
-        tail = last_attempt_secs(self.window)
-        if left > tail and wait >= left:
-            # The first half of the tail, so that the call has time to succeed.
-            wait = max(left - tail * random.uniform(0.5, 1.0), asked)
-        return wait if wait < left else None
-
-    def _run(self, reference: weakref.ref[TokenScheduler]) -> None:
-        try:
-            # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
-            while (left := self.due - _clock.now()) > 0:
-                if self.cancelled.wait(left):
-                    return
-            owner = reference()
-            if owner is not None:
-                owner._fire(self)
-        finally:
-            self.cancelled.set()  # a timer does so itself, but not where something is raised
-
-
-class _Running:
-    """The schedule of one process. A child has its own: no lock and no timer crosses a fork."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.schedule: _Schedule | None = None
-        #: The timers that run, replaced and stopped ones too: their callback may run. Held weakly,
-        #: since a timer holds its callback also when it is over.
-        self.timers: list[weakref.ref[threading.Timer]] = []
-
-    @property
-    def active(self) -> _Schedule | None:
-        """The schedule, if its timer waits or its callback runs."""
-        schedule = self.schedule
-        # A timer sets the latch as it ends, too.
-        return None if schedule is None or schedule.cancelled.is_set() else schedule
-
-    def start(self, schedule: _Schedule, owner: TokenScheduler) -> None:
-        """Start the timer of ``schedule``; RuntimeError: no thread can be started."""
-        if sys.is_finalizing():  # Python 3.10 and 3.11 would hang here for ever
-            raise RuntimeError("no thread can be started while the interpreter ends")
-        timer = schedule.timer(owner)
-        with self.lock:
-            # Before it starts: it may fire before this thread goes on, and shutdown() in another
-            # thread would not wait for a callback of which it does not know.
-            self.timers = [each for each in self.timers if each() is not None]
-            self.timers.append(weakref.ref(timer))
-        timer.start()
-
-    def join(self, timeout: float | None) -> None:
-        """Wait for the timers that run, but for the one that calls this."""
-        until = math.inf if timeout is None else _clock.now() + timeout
-        for timer in [reference() for reference in self.timers]:
-            # One that has not started yet was cancelled before, and ends at once when it does.
-            if timer and timer is not threading.current_thread() and timer.is_alive():
-                timer.join(clamp(until - _clock.now()))
-
-    def drop(self, callback: Callable[[], object] | None = None) -> bool:
-        """Cancel the schedule, if it is for ``callback`` where one is given."""
-        with self.lock:
-            schedule = self.schedule
-            if schedule is None or (callback is not None and schedule.callback != callback):
-                return False
-            self.schedule = None
-        schedule.cancelled.set()
-        return True
-
-    def end(self, schedule: _Schedule) -> bool:
-        """Forget ``schedule``, unless another one has replaced it."""
-        with self.lock:
-            if self.schedule is not schedule:
-                return False
-            self.schedule = None
-            return True
-
-
 class TokenScheduler(Unpicklable):
     """Call a callback ahead of an expiry, once; call it again while it raises and time is left.
 
@@ -219,7 +84,7 @@ class TokenScheduler(Unpicklable):
             raise ConfigurationError("name must be a str that is not empty")
         self.name = name
         self._is_shut_down = False
-        self._running = PerProcess(_Running)
+        self._running = PerProcess(Timers)
         self._config = SchedulerConfig() if config is None else _checked(config)
         self._served: weakref.ref[object] | None = None
 
@@ -302,7 +167,7 @@ class TokenScheduler(Unpicklable):
             )
             return False
         now = _clock.now()
-        if not self._arm(_Schedule(callback, now + life, posix, now + wait)):
+        if not self._arm(Schedule(callback, now + life, posix, now + wait)):
             return False
         logger.info(
             "Starting token refresh scheduler, will refresh in %d seconds",
@@ -352,10 +217,10 @@ class TokenScheduler(Unpicklable):
             expires_at=_clock.to_datetime(_clock.wall() + schedule.seconds_left),
             next_refresh_at=_clock.at(schedule.due),
             seconds_until_refresh=max(schedule.due - _clock.now(), 0.0),
-            attempts=schedule.attempts,
+            attempts=schedule.waits.attempts,
         )
 
-    def _arm(self, schedule: _Schedule, replacing: _Schedule | None = None) -> bool:
+    def _arm(self, schedule: Schedule, replacing: Schedule | None = None) -> bool:
         """Publish ``schedule`` and start its timer; given ``replacing``, only in its place."""
         running = self._running.get()
         with running.lock:
@@ -375,7 +240,8 @@ class TokenScheduler(Unpicklable):
         try:
             # After it is published, so that it cannot fire unnoticed. A thread that stops it
             # before this line has set its latch, and its timer ends at once.
-            running.start(schedule, self)
+            name = f"permata-auth-{self.name}"
+            running.start(schedule.timer(name, self, TokenScheduler._fire))
         except BaseException as error:
             # Without this, what a signal handler throws into start() would leave a schedule that
             # counts as active and has no timer.
@@ -392,15 +258,15 @@ class TokenScheduler(Unpicklable):
             return False
         return True
 
-    def _fire(self, schedule: _Schedule) -> None:
+    def _fire(self, schedule: Schedule) -> None:
         # False in a child that a fork gave a copy of the timer, as it does with greenlets.
         if self._running.get().schedule is schedule:
             self._call(schedule)
 
-    def _call(self, schedule: _Schedule) -> None:
+    def _call(self, schedule: Schedule) -> None:
         left = schedule.seconds_left
-        if not schedule.attempts:
-            schedule.window = max(left, 0.0)
+        if not schedule.waits.attempts:
+            schedule.waits = Waits(window=max(left, 0.0))
         elif schedule.is_last_wait or left <= 0:
             self._give_up(schedule)
             return
@@ -412,70 +278,37 @@ class TokenScheduler(Unpicklable):
             self._running.get().end(schedule)
             logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
 
-    def _retry(self, failed: _Schedule, error: BaseException) -> None:
-        failure = describe(error)
+    def _retry(self, failed: Schedule, error: BaseException) -> None:
+        failed.failure = describe(error)
         left = failed.seconds_left
-        again = attrs.evolve(
-            failed,
-            attempts=failed.attempts + 1,
-            failure=failure,
-            cancelled=Latch(),
-        )
+        waits, wait = failed.waits.after_failure(left, retry_after_of(error))
         logger.debug("The refresh failed at\n%s", frames(error), scheduler=self.name)
         if left <= 0:
-            failed.attempts, failed.failure = again.attempts, failure
+            failed.waits = waits
             self._give_up(failed)
             return
-        wait = again.next_wait(left, retry_after_of(error))
-        again.is_last_wait = wait is None
-        again.due = _clock.now() + (left if wait is None else wait)
+        again = attrs.evolve(
+            failed,
+            waits=waits,
+            due=_clock.now() + (left if wait is None else wait),
+            is_last_wait=wait is None,
+            cancelled=Latch(),
+        )
         if not self._arm(again, replacing=failed):
             return
         text = "Token refresh failed, next attempt in %.1f seconds: %s"
         if wait is None:
             text = "Token refresh failed, no attempt is left before expiry in %.1f seconds: %s"
-        logger.warning(text, left if wait is None else wait, failure, scheduler=self.name)
+        logger.warning(text, left if wait is None else wait, failed.failure, scheduler=self.name)
 
-    def _give_up(self, schedule: _Schedule) -> None:
+    def _give_up(self, schedule: Schedule) -> None:
         if self._running.get().end(schedule):
             logger.error(
                 "Token refresh given up at expiry, failed attempts: %d, last: %s",
-                schedule.attempts,
+                schedule.waits.attempts,
                 schedule.failure,
                 scheduler=self.name,
             )
-
-
-def longest_wait(attempts: int, window: float) -> float:
-    """Return the bound of the wait after so many failed calls, before jitter.
-
-    Args:
-        attempts: At least one.
-        window: The seconds from the first call to expiry.
-    """
-    first, longest = min(_MIN_WAIT_SECS, window / 20), min(_MAX_WAIT_SECS, window / 4)
-    return min(first * 2.0 ** min(attempts - 1, 20), longest)
-
-
-def last_attempt_secs(window: float) -> float:
-    """Return the seconds before expiry in which one call is to fall.
-
-    Args:
-        window: The seconds from the first call to expiry.
-    """
-    return min(window / 10, _MAX_LAST_ATTEMPT_SECS)
-
-
-def retry_after_of(error: BaseException) -> float:
-    """Return the seconds for which ``error`` asks not to be called again, zero for none.
-
-    Args:
-        error: Any; its ``retry_after`` is looked at.
-    """
-    # Anything but a finite duration is ignored; in a foreign error it may even raise.
-    with suppress(Exception):
-        return finite_seconds("retry_after", getattr(error, "retry_after", None))
-    return 0.0
 
 
 def _stop(

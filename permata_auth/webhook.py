@@ -6,6 +6,7 @@ import hmac
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,7 +14,6 @@ import attrs
 
 from ._logging import Log, tagged
 from ._signals import is_thrown_by_signal
-from ._strict_json import strict_object
 from .callback_status import CallbackStatusClient
 from .exceptions import (
     ConfigurationError,
@@ -310,11 +310,29 @@ def _header(headers: Any, name: str) -> str:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     """Parse strictly: what two parsers could read in two ways is not passed on."""
-    try:
-        # No number is looked at, and a long int takes long to parse.
-        return strict_object(body, parse_int=float)
-    except ValueError as error:
-        raise WebhookPayloadError(str(error)) from None
+    with suppress(ValueError, RecursionError):
+        payload = json.loads(
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=float,  # no number is looked at, and a long int takes long to parse
+        )
+        if not isinstance(payload, dict):
+            raise WebhookPayloadError("the body is no JSON object")
+        return payload
+    # Out here, chained to nothing: a parser's own error holds the whole body.
+    raise WebhookPayloadError("the body is no JSON in UTF-8, or nested too deeply")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise WebhookPayloadError("the body has an object with the same key twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise WebhookPayloadError("the body has a number that JSON does not know")
 
 
 def _request_id(payload: dict[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, settings
 from support.clock import FakeClock
+from support.fleet import Host
 from support.secrets import LogWatch, Secrets
 
 from permata_auth import LoginHandler, SchedulerConfig, TokenScheduler
@@ -109,6 +110,44 @@ def make_handler():
     yield make
     for handler in handlers:
         handler.shutdown()
+
+
+@pytest.fixture
+def make_hosts():
+    """Start hosts that are stopped at the end: ``make_hosts(3, bank, url, processes=8)``."""
+    hosts: list[Host] = []
+
+    def make(
+        count: int, bank: Sandbox, url: str, *, environment: dict[str, str] | None = None, **rest
+    ) -> list[Host]:
+        made = [Host(environment or bank.environment(), url, **rest) for _ in range(count)]
+        hosts.extend(made)
+        return made
+
+    yield make
+    for host in hosts:
+        host.__exit__()
+
+
+@pytest.fixture
+def one_server():
+    """The first Redis or Valkey server there is, where it does not matter which."""
+    pytest.importorskip("redis")
+    redis_server = pytest.importorskip("support.redis_server")
+    if not redis_server.servers():
+        pytest.skip("no Redis or Valkey server")
+    server = redis_server.RedisServer(next(iter(redis_server.servers().values()))).come_up()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["file", "redis"])
+def store_url(request, tmp_path):
+    """The URL of a store of each kind; the Redis server is started only if it is asked for."""
+    if request.param == "file":
+        pytest.importorskip("filelock")
+        return tmp_path.as_uri()
+    return request.getfixturevalue("one_server").url
 
 
 @pytest.fixture

@@ -77,6 +77,18 @@ def test_call_replaces_a_rejected_token_once(bank, invoke, url):
     assert len(calls_of(bank)) == 4
 
 
+def test_calls_whose_new_tokens_are_rejected_too_ask_for_a_new_one_twice(
+    bank, invoke, url, tmp_path, monkeypatch
+):
+    """As from a cron job, with a store: the second rejection counts, in every process."""
+    monkeypatch.setenv("PERMATA_TOKEN_STORE", tmp_path.as_uri())
+    bank.fail_for(600, "json", body=REJECTED, status=403, on="calls")
+    for _ in range(4):
+        assert invoke("call", "GET", url).exit_code == 1
+    assert bank.logins == 2
+    assert len(calls_of(bank)) == 5
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(200, 0), (204, 0), (307, 1), (400, 1), (404, 1), (429, 75), (503, 75)]
 )

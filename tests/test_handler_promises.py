@@ -317,14 +317,22 @@ def test_a_shutdown_ends_a_wait_between_two_attempts_without_waiting(clock, bank
 
 
 def test_a_shutdown_ends_a_refresh_in_the_background_that_waits_for_its_next_attempt(clock, bank):
-    """It waits for a refresh that is running: without end, if it did not end that wait first."""
+    """It waits for a refresh that is running: without end, if it did not end that wait first.
+
+    The refresh has joined a login that an explicit refresh() began, which may try again.
+    """
     handler = LoginHandler(bank.credentials())
     token = handler.get_token()
     bank.fail_for(600, status=503, retry_after=15, on="token")
-    clock.advance(600)
+    clock.advance(595)
+    refresh = Call(handler.refresh)
+    until(lambda: any(name.startswith("permata-auth-login") for name in clock.sleepers))
+    clock.advance(5)
+    assert handler.info().waiting == 2
     began = clock.now()
     Call(handler.shutdown, timeout=None).value()
     assert clock.now() == began
+    assert isinstance(refresh.join().error, TransportError)
     assert not handler.scheduler.is_active
     assert handler.get_token() == token
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("permata-auth-login")])

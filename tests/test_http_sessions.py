@@ -20,6 +20,8 @@ import permata_auth
 from permata_auth import (
     ConfigurationError,
     LoginClient,
+    LoginHandler,
+    PermataAuth,
     RequestTimeoutError,
     RetryPolicy,
     TokenEndpointUnavailableError,
@@ -502,3 +504,24 @@ def test_a_socket_without_a_timeout_attribute_will_do(monkeypatch):
         monkeypatch.setattr(socket, "socket", Odd)
         assert post(session, server.url, within=5).body == b"fine"
         session.close()
+
+
+def test_adapters_of_requests_mock_serve_the_login_after_a_rejected_token():
+    """Its Mocker cannot: it lets one thread send at a time, and that login has its own thread."""
+    requests_mock = pytest.importorskip("requests_mock")
+    call = "https://bank.invalid/apiservice/x/inq"
+    adapter = requests_mock.Adapter()
+    tokens = [{"json": TOKEN | {"access_token": f"example-mocked-{n}"}} for n in range(2)]
+    adapter.register_uri("POST", URL, tokens)
+    rejection = {"ErrorCode": "403", "ErrorDescription": "Failed Authentication OAuth2"}
+    adapter.register_uri("GET", call, [{"status_code": 403, "json": rejection}, {"json": {}}])
+    with requests.Session() as logins, requests.Session() as session:
+        for each in (logins, session):
+            each.mount("https://", adapter)
+        scheme = credentials(token_url=URL)
+        client = LoginClient(scheme, session=logins)
+        with LoginHandler(scheme, client=client, background=False) as handler:
+            session.auth = PermataAuth(handler)
+            assert session.get(call).status_code == 200
+            assert handler.get_token() == "example-mocked-1"
+        client.close()

@@ -221,6 +221,12 @@ def test_a_memory_of_zero_seconds_pauses_for_none(pace, clock):
     assert held(pace) == set()
 
 
+def test_a_short_memory_doubles_up_to_the_same_bound(clock):
+    assert fail(Pace(0.001), InvalidClientError("refused", status_code=401), 30).count == 30
+    pause = fail(Pace(0.001), InvalidClientError("refused", status_code=401), 30)
+    assert pause.until - pause.failed_at == 300
+
+
 def test_each_row_has_a_count_of_its_own(pace):
     fail(pace, busy(), 3)
     assert fail(pace, busy(3)).count == 1

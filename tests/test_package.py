@@ -28,6 +28,7 @@ SURFACE = {
     "RetryPolicy",
     "SchedulerConfig",
     "SchedulerInfo",
+    "SnapCredentials",
     "TokenScheduler",
     "TokenStore",
     "WebhookProcessor",
@@ -130,6 +131,17 @@ def test_annotations_can_be_read_at_run_time(name):
             "token_url api_key client_id client_secret static_key organization_name",
         ),
         ("PermataCredentials.from_env", "environ prefix"),
+        (
+            "SnapCredentials",
+            (
+                "token_url client_id client_secret private_key private_key_file "
+                "private_key_passphrase partner_id channel_id origin origin_header timestamp_form "
+                "transaction_signature token_signature signature_encoding canonicalizer sign_query "
+                "signed_prefix external_id_length external_id allow_insecure_http allow_short_key"
+            ),
+        ),
+        ("SnapCredentials.from_env", "environ prefix"),
+        ("SnapCredentials.outcome", "status_code body"),
         ("RetryPolicy", "attempts wait_initial wait_max timeout"),
         ("LoginClient", "credentials retry timeout session"),
         ("LoginClient.login", ""),
@@ -242,6 +254,13 @@ def test_the_core_works_without_extras():
     [
         ("permata_auth.FileTokenStore()", "file"),
         ("permata_auth.RedisTokenStore('redis://127.0.0.1:9')", "redis"),
+        (
+            (
+                "permata_auth.SnapCredentials(token_url='https://bank.invalid', client_id='x', "
+                "client_secret='y', private_key='z')"
+            ),
+            "snap",
+        ),
         ("import permata_auth.sandbox", "sandbox"),
         ("import permata_auth.integrations.flask", "flask"),
         ("import permata_auth.integrations.django", "django"),

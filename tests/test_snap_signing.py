@@ -5,7 +5,8 @@ import json
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from fuzz import oracles
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import keys
 from support.keys import SNAP
@@ -251,6 +252,16 @@ def test_symmetric_signatures_are_those_of_openssl(text, secret):
     assert signing.symmetric_signature(secret.encode(), text) == expected
 
 
+@given(st.binary(max_size=300), st.binary(max_size=300))
+@example(b"x" * 127, b"")
+@example(b"x" * 128, b"")
+@example(b"x" * 129, b"")
+def test_a_signer_signs_as_the_standard_library_does(secret, text):
+    signer = signing.SymmetricSigner(secret)
+    for message_ in (text, b"", text):
+        assert signer.signature(message_) == hmac.digest(secret, message_, "sha512")
+
+
 @settings(max_examples=15, deadline=None)
 @given(text=st.binary(max_size=3000))
 def test_asymmetric_signatures_are_those_of_openssl(key_file, text):
@@ -294,6 +305,29 @@ def test_the_timestamp_has_three_forms(monkeypatch, form, text):
 def test_hours_turn_over_at_midnight_in_jakarta(monkeypatch, posix, text):
     monkeypatch.setattr(_clock, "wall", lambda: float(posix))
     assert timestamp(form="seconds") == text
+
+
+pieces = st.lists(
+    st.sampled_from(
+        [b'"', b"\\", b" ", b"\t", b"\r\n", b"\f", b"\xff", b"\xfe", b"\xfd", b"'", b"{", b"a b"]
+    )
+).map(b"".join)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(pieces)
+@example(b'"\\\\" x')
+@example(b'"\\\\\' " x')
+@example(b'"\\\\\\" " x')
+@example(b'\\" x " y')
+@example(b'"\xff\xfe \\\\" x')
+def test_minify_does_as_a_reader_of_single_bytes_does(body):
+    assert minify(body) == oracles.minify(body)
+
+
+@given(pieces)
+def test_a_body_is_minified_in_one_go(body):
+    assert minify(minify(body)) == minify(body)
 
 
 def test_every_canonicaliser_leaves_nothing_as_it_is():

@@ -61,7 +61,9 @@ def call(
         token = handler.get_token(timeout)
         reply = send(token)
         if handler.note_response(token, reply.status_code, reply.body):
-            reply = send(handler.get_token(max(until - _clock.now(), 0.0)))
+            token = handler.get_token(max(until - _clock.now(), 0.0))
+            reply = send(token)
+            handler.note_response(token, reply.status_code, reply.body, is_second=True)
     click.echo(reply.body)
     _judge(reply.status_code)
 

@@ -13,11 +13,27 @@ over the bytes it received, with code of its own that it shares with no client. 
 endpoint, ``/apiservice/wa/callbackstatus`` and, with an echo, every other path under
 ``/apiservice/``. It needs the extra ``sandbox``.
 
+Its SNAP BI side, ``bank.snap_credentials()``, is below ``bank.snap_url`` (``/snap``): a token
+endpoint, ``balance-inquiry``, ``transfer-intrabank``, ``transfer/status`` and, with an echo, every
+other service of the standard. It verifies RSA and HMAC-SHA512 signatures, timestamps, headers and
+external ids, and shares account, counters and faults with the classic side. What differs from bank
+to bank are ``SnapRules``: ``Sandbox(snap_rules=SnapRules(signed_prefix="/"))``.
+
+In the other direction the bank calls a merchant, with wrong forms on demand
+(:mod:`permata_auth.sandbox.snap.wrong` lists them); ``bank.merchant_environment()`` has the
+merchant's settings::
+
+    response = bank.call_merchant("http://127.0.0.1:8000", 24, {"customerNo": "0812"})
+    stale = bank.call_merchant("http://127.0.0.1:8000", 24, {}, "stale", seconds=400)
+    assert (stale.status, stale.response_code) == (401, "4012400")
+
+The keys and secrets of both are made up, public, and good for this bank alone.
+
 Faults (``fail_next``, ``fail_for``) and their arguments:
 
 ===========  ====================================================================================
 status       ``status=503, retry_after=None, body=None, content_type=None``
-clock        403 ``Invalid Timestamp Value``
+clock        403 ``Invalid Timestamp Value``, on the SNAP side 401 ``Unauthorized. [Timestamp]``
 redirect     ``location, status=307``
 drop         close without a byte
 reset        TCP reset ``at="start"``, amid the ``"headers"`` or amid the ``"body"``
@@ -59,11 +75,12 @@ POST faults              ``{"fault": "status", "n": 1, "on": "any", "arguments":
                          ``"seconds"`` instead of ``"n"``: for a while
 DELETE faults            forget all faults, release all gates
 GET counters             logins, login_attempts, refused_logins, limited_logins, replays,
-                         deliveries, calls (by status), rejected_calls; is_locked
+                         deliveries, calls (by status), rejected_calls, duplicates, transfers;
+                         is_locked
 DELETE counters          ``reset_counters()``
 GET requests             what was asked and how it was answered; credentials and bodies masked
 GET deliveries           the bodies accepted by the callback status endpoint
-GET or POST settings     ``{"token_lifetime": 2.0, "single_token": true, …}``
+GET or POST settings     ``{"token_lifetime": 2.0, "snap_rules": {"signed_prefix": "/"}, …}``
 POST revoke              ``{"token": "…"}``, or ``{}`` for all
 POST reject              ``{"seconds": 3}``: ``reject_tokens_for(3)``
 POST unlock              ``unlock()``
@@ -76,16 +93,19 @@ them, which is why the bank listens on loopback unless told otherwise.
 from __future__ import annotations
 
 try:
+    import cryptography as _cryptography
     import werkzeug as _werkzeug
 except ModuleNotFoundError as _error:
     raise ImportError(
-        "permata_auth.sandbox needs Werkzeug: pip install 'permata-auth[sandbox]'"
+        "permata_auth.sandbox needs Werkzeug and cryptography: pip install 'permata-auth[sandbox]'"
     ) from _error
 
 from .fault_book import Gate
 from .messages import IssuedToken, RecordedRequest
 from .server import Sandbox
+from .snap.checks import SnapRules
+from .snap.merchant import MerchantResponse
 
-__all__ = ["Gate", "IssuedToken", "RecordedRequest", "Sandbox"]
+__all__ = ["Gate", "IssuedToken", "MerchantResponse", "RecordedRequest", "Sandbox", "SnapRules"]
 
-del _werkzeug
+del _cryptography, _werkzeug

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from .messages import ADMIN_PREFIX, Inbound, Reply, json_reply
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ _SETTINGS = (
     "lock_window",
     "login_limit",
     "login_limit_window",
+    "snap_rules",
+    "inbound_rules",
 )
 
 
@@ -72,7 +76,8 @@ def _settings(bank: Sandbox, **changes: Any) -> dict[str, Any]:
     type(bank)(**changes)  # a bad value is refused here, before any other is set
     for name, value in changes.items():
         setattr(bank, name, value)
-    return {name: getattr(bank, name) for name in _SETTINGS}
+    values = {name: getattr(bank, name) for name in _SETTINGS}
+    return {name: attrs.asdict(v) if attrs.has(type(v)) else v for name, v in values.items()}
 
 
 def _revoke(bank: Sandbox, *, token: str | None = None) -> dict[str, Any]:

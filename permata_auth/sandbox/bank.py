@@ -27,6 +27,7 @@ from .checks import (
     require,
     signature,
 )
+from .errors import error_reply
 from .ledger import Ledger
 from .limits import SlidingWindow, is_count, is_seconds
 from .messages import (
@@ -53,6 +54,7 @@ LOGIN_BODY = b"grant_type=client_credentials"
 @attrs.define
 class _Token:
     value: str = attrs.field(repr=False)
+    dialect: str
     issued: IssuedToken
     killed: str = ""
 
@@ -77,7 +79,7 @@ class Bank(Ledger):
         clock_skew: Seconds that the bank's wall clock is ahead of this machine's.
         timestamp_tolerance: Seconds that a timestamp may be off, either way.
         reuse_token: Every login gets the same token until that dies.
-        single_token: A new login kills the token before it.
+        single_token: A new login kills the token before it, of the same dialect.
         reject_tokens: Every call is answered "token rejected", also with a fresh token.
         canonicalizer: How a call's body is signed: "strip_all", "minify" or "raw".
         lock_after: The account is locked by so many refused logins within ``lock_window``.
@@ -103,7 +105,7 @@ class Bank(Ledger):
         default=(200, b'{"StatusCode":"00","StatusDesc":"Success"}', JSON_TYPE), init=False
     )
     _tokens: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
-    _last: _Token | None = attrs.field(default=None, init=False, repr=False)
+    _last: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
     _is_locked: bool = attrs.field(default=False, init=False)
     _refusals: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
     _admitted: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
@@ -174,7 +176,7 @@ class Bank(Ledger):
 
     def _login(self, request: Inbound) -> Reply:
         check_framing(request, methods=("POST",))
-        self._admit_login()
+        self._admit_login(request)
         headers = request.headers
         require(
             headers.get("Content-Type", "").lower() == FORM_TYPE,
@@ -201,9 +203,9 @@ class Bank(Ledger):
             request.body == LOGIN_BODY,
             oauth_error(400, "unsupported_grant_type", "the body is not the one expected"),
         )
-        return self._issue()
+        return _token_reply(*self._issue("classic"))
 
-    def _admit_login(self) -> None:
+    def _admit_login(self, request: Inbound) -> None:
         if self.login_limit is None:
             return
         with self._changed:
@@ -216,7 +218,7 @@ class Bank(Ledger):
                 return
             self._counts["limited_logins"] += 1
         wait = (("Retry-After", str(math.ceil(left))),)
-        raise Refused(bank_error(429, "Too Many Requests", headers=wait))
+        raise Refused(error_reply(request, 429, "Too Many Requests", headers=wait))
 
     def _require_credential(self, condition: bool, reply: Reply) -> None:
         """Refuse a login for what it knows; enough such refusals lock the account."""
@@ -231,26 +233,28 @@ class Bank(Ledger):
                 self._is_locked = left > 0
         raise Refused(reply)
 
-    def _issue(self) -> Reply:
+    def _issue(self, dialect: str) -> tuple[_Token, float]:
+        """Return a token of this dialect, and its seconds as its response says them."""
         with self._changed:
             self._counts["logins"] += 1
-            last = self._last
+            last = self._last.get(dialect)
             if self.reuse_token and last and not last.fault():
-                left: float = max(1, int(last.issued.expires_at - time.monotonic()))
-                return _token_reply(last, left)
-            self._last = token = self._mint()
-            return _token_reply(token, self.token_lifetime)
+                return last, max(1, int(last.issued.expires_at - time.monotonic()))
+            self._last[dialect] = token = self._mint(dialect)
+            seconds = self.token_lifetime
+            return token, int(seconds) if seconds == int(seconds) else seconds
 
-    def _mint(self) -> _Token:
+    def _mint(self, dialect: str) -> _Token:
         if self.single_token:
             for older in self._tokens.values():
-                older.killed = older.killed or "superseded by a new login"
+                if older.dialect == dialect:
+                    older.killed = older.killed or "superseded by a new login"
         value, now = secrets.token_urlsafe(32), time.monotonic()
         issued = IssuedToken(
             fingerprint=fingerprint(value), issued_at=now, expires_at=now + self.token_lifetime
         )
         self._note_issued(issued)
-        self._tokens[value] = token = _Token(value, issued)
+        self._tokens[value] = token = _Token(value, dialect, issued)
         self._forget_dead_tokens()
         return token
 
@@ -292,18 +296,26 @@ class Bank(Ledger):
         return Reply(status=status, body=body, content_type=content_type)
 
     def _check_bearer(self, authorization: str) -> str:
-        scheme, _, value = authorization.partition(" ")
-        with self._changed:
-            token = self._tokens.get(value) if scheme == "Bearer" else None
-            fault = token.fault() if token else ("unknown" if value else "missing")
-            if not fault and self._rejects_tokens():
-                fault = "rejected like all others"
-            self._counts["rejected_calls"] += bool(fault)
+        value, fault = self._bearer(authorization, "classic")
         require(
             not fault,
             bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
         )
         return value
+
+    def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
+        """Return the token, and why it is not accepted, or an empty string."""
+        scheme, _, value = authorization.partition(" ")
+        with self._changed:
+            token = self._tokens.get(value) if scheme == "Bearer" else None
+            if token is None or token.dialect != dialect:
+                fault = "unknown" if value else "missing"
+            else:
+                fault = token.fault()
+            if not fault and self._rejects_tokens():
+                fault = "rejected like all others"
+            self._counts["rejected_calls"] += bool(fault)
+        return value, fault
 
     def _rejects_tokens(self) -> bool:
         return self.reject_tokens or time.monotonic() < self._rejecting_until
@@ -316,7 +328,7 @@ def _token_reply(token: _Token, seconds: float) -> Reply:
     document = {
         "access_token": token.value,
         "token_type": "Bearer",
-        "expires_in": int(seconds) if seconds == int(seconds) else seconds,
+        "expires_in": seconds,
         "scope": "resource.READ resource.WRITE",
     }
     return json_reply(200, document, token_fingerprint=token.issued.fingerprint)

@@ -8,16 +8,33 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
+from .errors import error_reply
 from .messages import Inbound, Reply, bank_error
 
 BAD_SIGNATURE = bank_error(403, "Signature Not Valid")
 _BAD_TIMESTAMP = bank_error(403, "Invalid Timestamp Value")
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+07:00", re.ASCII)
-_JSON_SPACE_OR_STRING = re.compile(rb'("(?:[^"\\]|\\.)*"?)|[ \t\r\n]+', re.DOTALL)
+
+
+def _minify(body: bytes) -> bytes:
+    """Delete JSON's white space outside strings, byte by byte: a machine of three states."""
+    kept = bytearray()
+    is_in_string = is_escaped = False
+    for byte in body:
+        if is_in_string or byte not in b" \t\r\n":
+            kept.append(byte)
+        if is_escaped:
+            is_escaped = False
+        elif byte == ord('"'):
+            is_in_string = not is_in_string
+        elif byte == ord("\\"):
+            is_escaped = is_in_string
+    return bytes(kept)
+
 
 CANONICALIZERS: dict[str, Callable[[bytes], bytes]] = {
     "strip_all": lambda body: body.translate(None, b" \t\n\r\v\f"),
-    "minify": lambda body: _JSON_SPACE_OR_STRING.sub(lambda match: match[1] or b"", body),
+    "minify": _minify,
     "raw": lambda body: body,
 }
 
@@ -51,8 +68,9 @@ def check_framing(request: Inbound, *, methods: tuple[str, ...] | None) -> None:
     """Refuse a method that the path does not have, and a body of no announced length."""
     if methods and request.method not in methods:
         allow = (("Allow", ", ".join(methods)),)
-        raise Refused(bank_error(405, "Method Not Allowed", headers=allow))
-    require("Transfer-Encoding" not in request.headers, bank_error(411, "Length Required"))
+        raise Refused(error_reply(request, 405, "Method Not Allowed", headers=allow))
+    has_length = "Transfer-Encoding" not in request.headers
+    require(has_length, error_reply(request, 411, "Length Required"))
 
 
 def check_timestamp(text: str, *, now: float, tolerance: float) -> bytes:

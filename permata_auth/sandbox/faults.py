@@ -17,7 +17,8 @@ from typing import Any
 
 import attrs
 
-from .messages import Inbound, Reply, Wire, bank_error, json_reply, oauth_error
+from .errors import error_reply
+from .messages import Inbound, Reply, Wire, bank_error, json_reply
 
 Effect = Callable[[Inbound, Callable[[], Reply]], Reply]
 
@@ -71,18 +72,20 @@ def status(
 
 
 def _error(request: Inbound, status: int) -> Reply:
-    phrase = responses.get(status, "Error")
     if status in (204, 304):
         return Reply(status=status)
-    if request.is_login and status in (400, 401):
-        error = {400: "invalid_request", 401: "invalid_client"}[status]
-        return oauth_error(status, error, phrase)
-    return bank_error(status, phrase)
+    return error_reply(request, status, responses.get(status, "Error"))
 
 
 def clock() -> Effect:
     """Answer as the bank does when this machine's clock or zone is off."""
-    return lambda request, answer: bank_error(403, "Invalid Timestamp Value")
+
+    def effect(request: Inbound, _: Callable[[], Reply]) -> Reply:
+        if request.is_snap:
+            return error_reply(request, 401, "Unauthorized. [Timestamp]")
+        return bank_error(403, "Invalid Timestamp Value")
+
+    return effect
 
 
 def redirect(*, location: str, status: int = 307) -> Effect:

@@ -9,13 +9,17 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
-from .limits import is_count
+from .limits import Seen, is_count
 from .messages import Inbound, IssuedToken, RecordedRequest, Reply, fingerprint
 
 _T = TypeVar("_T")
 
 _MIB = 2**20
 _MAX_PROOFS = 100_000
+_PROOFS = {
+    "classic": ("OAUTH-Timestamp", "OAUTH-Signature"),
+    "snap": ("X-TIMESTAMP", "X-SIGNATURE"),
+}
 
 
 @attrs.define(eq=False)
@@ -60,7 +64,7 @@ class Ledger:
     _requests: Records[RecordedRequest] = attrs.field(factory=Records, init=False, repr=False)
     _deliveries: Records[bytes] = attrs.field(factory=Records, init=False, repr=False)
     _issued: Records[IssuedToken] = attrs.field(factory=Records, init=False, repr=False)
-    _proofs: dict[int, None] = attrs.field(factory=dict, init=False, repr=False)
+    _proofs: Seen = attrs.field(factory=lambda: Seen(_MAX_PROOFS), init=False, repr=False)
     _counts: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
     _calls: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
 
@@ -86,13 +90,26 @@ class Ledger:
 
     @property
     def replays(self) -> int:
-        """Token requests whose timestamp and signature one of the last 100,000 had too."""
+        """Token requests whose timestamp and signature one of the last 100,000 had too.
+
+        On the SNAP side that is no fault: its timestamps have whole seconds.
+        """
         return self._counts["replays"]
 
     @property
     def rejected_calls(self) -> int:
         """Calls answered "token rejected", whatever was wrong with the token."""
         return self._counts["rejected_calls"]
+
+    @property
+    def duplicates(self) -> int:
+        """SNAP calls refused because their X-EXTERNAL-ID had come before on that day."""
+        return self._counts["duplicates"]
+
+    @property
+    def transfers(self) -> int:
+        """Transfers that the SNAP side has made."""
+        return self._counts["transfers"]
 
     @property
     def calls_by_status(self) -> dict[str, int]:
@@ -120,10 +137,12 @@ class Ledger:
 
     def counters(self) -> dict[str, Any]:
         """Return all counters by name; ``calls`` is a dict by status."""
-        names = ("logins", "login_attempts", "refused_logins", "limited_logins", "replays")
+        names = (
+            *("logins", "login_attempts", "refused_logins", "limited_logins", "replays"),
+            *("deliveries", "rejected_calls", "duplicates", "transfers"),
+        )
         with self._changed:
-            counts = {name: self._counts[name] for name in (*names, "deliveries", "rejected_calls")}
-            return counts | {"calls": dict(self._calls)}
+            return {name: self._counts[name] for name in names} | {"calls": dict(self._calls)}
 
     def reset_counters(self) -> None:
         """Forget counters and records."""
@@ -144,14 +163,11 @@ class Ledger:
     def _note_arrival(self, request: Inbound) -> None:
         if not request.is_login:
             return
-        headers = request.headers
-        proof = hash((headers.get("OAUTH-Timestamp"), headers.get("OAUTH-Signature")))
+        names = _PROOFS["snap" if request.is_snap else "classic"]
+        proof = hash(tuple(request.headers.get(name) for name in names))
         with self._changed:
             self._counts["login_attempts"] += 1
-            self._counts["replays"] += proof in self._proofs
-            self._proofs[proof] = None
-            if len(self._proofs) > _MAX_PROOFS:
-                del self._proofs[next(iter(self._proofs))]
+            self._counts["replays"] += self._proofs.add(proof)
 
     def _note_issued(self, issued: IssuedToken) -> None:
         with self._changed:

@@ -1,10 +1,10 @@
-"""Bounds of the bank: how many logins it takes in a while, how many refusals lock an account."""
+"""Bounds of the bank: logins in a while, refusals that lock an account, what was seen before."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import attrs
 
@@ -49,3 +49,26 @@ class SlidingWindow:
     def clear(self) -> None:
         """Forget all moments."""
         self._moments.clear()
+
+
+@attrs.define(eq=False)
+class Seen:
+    """What came before, among the last ``max_keys`` of it; not thread-safe."""
+
+    max_keys: int
+    _keys: dict[Hashable, None] = attrs.field(factory=dict, init=False, repr=False)
+
+    def add(self, key: Hashable) -> bool:
+        """Note the key, and return whether it came before."""
+        was_there = key in self._keys
+        self._keys[key] = None
+        if len(self._keys) > self.max_keys:
+            del self._keys[next(iter(self._keys))]
+        return was_there
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def clear(self) -> None:
+        """Forget all keys."""
+        self._keys.clear()

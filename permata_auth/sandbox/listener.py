@@ -41,6 +41,7 @@ class _Handler(WSGIRequestHandler):
             request = Inbound(
                 method=environ.method,
                 path=environ.path,
+                target=self.path,
                 headers=Headers(self.headers.items()),
                 body=environ.get_data(),
             )

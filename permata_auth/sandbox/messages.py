@@ -12,25 +12,40 @@ from werkzeug.datastructures import Headers
 
 TOKEN_PATH = "/apiservice/oauth/token"
 CALLBACK_PATH = "/apiservice/wa/callbackstatus"
+SNAP_PREFIX = "/snap"
+SNAP_TOKEN_PATH = SNAP_PREFIX + "/v1.0/access-token/b2b"
 ADMIN_PREFIX = "/__sandbox__/"
 JSON_TYPE = "application/json"
 FORM_TYPE = "application/x-www-form-urlencoded"
 
-_SECRET_HEADERS = frozenset({"authorization", "api-key", "oauth-signature", "permata-signature"})
+_SECRET_HEADERS = frozenset(
+    {
+        *("authorization", "api-key", "oauth-signature", "permata-signature"),
+        *("x-signature", "x-client-key", "x-partner-id"),
+    }
+)
 
 
 @attrs.frozen(kw_only=True)
 class Inbound:
-    """One request as it arrived. Header names compare without case, as HTTP wants."""
+    """One request as it arrived. Header names compare without case, as HTTP wants.
+
+    ``path`` is decoded and has no query; ``target`` is the request line's, byte for byte.
+    """
 
     method: str
     path: str
+    target: str = attrs.field(repr=False)
     headers: Headers = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
     @property
     def is_login(self) -> bool:
-        return self.path == TOKEN_PATH
+        return self.path in (TOKEN_PATH, SNAP_TOKEN_PATH)
+
+    @property
+    def is_snap(self) -> bool:
+        return self.path.startswith(SNAP_PREFIX + "/")
 
 
 @attrs.frozen(kw_only=True)
@@ -66,11 +81,13 @@ class RecordedRequest:
 
     ``at`` is ``time.monotonic()`` at arrival. ``status`` is 0 where a fault sent no status line.
     ``reason`` says in a few words why the bank answered so. ``token_fingerprint`` names the token
-    that a call carried or a login was given. The repr and :meth:`masked` show no secret.
+    that a call carried or a login was given. ``target`` is the path with its query, byte for byte.
+    The repr and :meth:`masked` show no secret.
     """
 
     method: str
     path: str
+    target: str
     headers: Headers
     body: bytes
     status: int
@@ -82,11 +99,12 @@ class RecordedRequest:
     def size(self) -> int:
         """The bytes of its path, headers and body."""
         fields = sum(len(name) + len(value) for name, value in self.headers.items())
-        return len(self.path) + fields + len(self.body)
+        return len(self.path) + len(self.target) + fields + len(self.body)
 
     def masked(self) -> dict[str, Any]:
-        """Return a JSON-able dict of everything but credentials, signatures and the body."""
+        """Return a JSON-able dict of everything but credentials, signatures, query and body."""
         fields = attrs.asdict(self, recurse=False)
+        del fields["target"]
         fields["headers"] = {
             name: "***" if name.lower() in _SECRET_HEADERS else value
             for name, value in self.headers.items()

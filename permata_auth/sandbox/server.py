@@ -16,14 +16,27 @@ import attrs
 
 from . import bank as rules
 from .admin import administer
+from .errors import error_reply
 from .fault_book import FaultBook, Gate
 from .listener import Listener, bound
-from .messages import ADMIN_PREFIX, CALLBACK_PATH, TOKEN_PATH, Inbound, Reply, bank_error
+from .messages import (
+    ADMIN_PREFIX,
+    CALLBACK_PATH,
+    SNAP_PREFIX,
+    SNAP_TOKEN_PATH,
+    TOKEN_PATH,
+    Inbound,
+    Reply,
+)
+from .snap.bank import CHANNEL_ID, PARTNER_ID, SNAP_CLIENT_ID, SnapBank
+from .snap.checks import SnapRules
+from .snap.keys import one_line, private_pem
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from permata_auth.schemes.classic import PermataCredentials
+    from permata_auth.schemes.snap import SnapCredentials
 
 _log = logging.getLogger("permata_auth.sandbox")
 
@@ -31,7 +44,7 @@ _BACKLOG = 1024
 
 
 @attrs.define(kw_only=True, eq=False)
-class Sandbox(rules.Bank):
+class Sandbox(SnapBank):
     """A bank on loopback, for tests and demonstrations.
 
     Use it as a context manager, or call :meth:`start` and :meth:`stop`. Every method may be called
@@ -173,8 +186,14 @@ class Sandbox(rules.Bank):
         }
         return PermataCredentials(**(arguments | overrides))
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment variables that point a client at this bank."""
+    def environment(self, scheme: str = "classic") -> dict[str, str]:
+        """Return the environment variables that point a client at this bank.
+
+        Args:
+            scheme: "classic" or "snap": for which of its dialects.
+        """
+        if scheme == "snap":
+            return self.snap_environment()
         return {
             "PERMATA_TOKEN_URL": self.token_url,
             "PERMATA_API_KEY": rules.API_KEY,
@@ -183,6 +202,49 @@ class Sandbox(rules.Bank):
             "PERMATA_STATIC_KEY": rules.STATIC_KEY,
             "PERMATA_ORGANIZATION_NAME": rules.ORGANIZATION_NAME,
             "PERMATA_CALLBACK_STATUS_URL": self.callback_status_url,
+        }
+
+    @property
+    def snap_url(self) -> str:
+        """The base URL of the SNAP side, below which ``/v1.0/…`` begins."""
+        return self.url + SNAP_PREFIX
+
+    @property
+    def snap_token_url(self) -> str:
+        """The URL of the SNAP side's token endpoint."""
+        return self.url + SNAP_TOKEN_PATH
+
+    def snap_credentials(self, **overrides: Any) -> SnapCredentials:
+        """Return credentials that the SNAP side accepts; overrides replace single arguments."""
+        # Like credentials(): taken from the client, and it signs nothing on this side.
+        from permata_auth.schemes.snap import SnapCredentials  # noqa: PLC0415
+
+        return SnapCredentials(**(self._snap_settings() | overrides))
+
+    def snap_environment(self) -> dict[str, str]:
+        """Return the environment variables that point a client at the SNAP side."""
+        settings = self._snap_settings()
+        settings["private_key"] = one_line(settings["private_key"])
+        return {
+            "PERMATA_SCHEME": "snap",
+            **{f"PERMATA_SNAP_{name.upper()}": _text(value) for name, value in settings.items()},
+        }
+
+    def _snap_settings(self) -> dict[str, Any]:
+        """Return the arguments of the client's credentials, as this bank's rules want them."""
+        different = {
+            name: value
+            for name, value in attrs.asdict(self.snap_rules).items()
+            if value != getattr(SnapRules(), name)
+        }
+        return {
+            "token_url": self.snap_token_url,
+            "client_id": SNAP_CLIENT_ID,
+            "client_secret": rules.CLIENT_SECRET,
+            "private_key": private_pem("merchant"),
+            "partner_id": PARTNER_ID,
+            "channel_id": CHANNEL_ID,
+            **different,
         }
 
     def fail_next(
@@ -221,10 +283,14 @@ class Sandbox(rules.Bank):
                 reply = self._faults.apply(request, lambda: self._answer(request))
         except Exception as error:
             self._errors.append(error)
-            reply = bank_error(500, "Internal Server Error", reason="internal error")
+            reply = error_reply(request, 500, "Internal Server Error", reason="internal error")
         self._record(request, reply, at)
         level = logging.INFO if self.log_requests else logging.DEBUG
         # As ASCII: a path may hold anything, line breaks too.
         line = f"{request.method} {request.path}".encode("unicode_escape").decode()
         _log.log(level, "Sandbox answered %s: %s (%s)", line, reply.status or "-", reply.reason)
         return attrs.evolve(reply, delay=reply.delay + self.latency)
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

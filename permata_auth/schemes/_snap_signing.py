@@ -7,6 +7,8 @@ and security standards), and of banks where it is silent.
 from __future__ import annotations
 
 import base64
+import binascii
+import functools
 import hashlib
 import hmac
 import re
@@ -53,7 +55,8 @@ def call_message(
     return f"{method.upper()}:{path}:{bearer}{body_hash(canonical)}:{timestamp}".encode()
 
 
-def signed_path(url: str, *, signed_prefix: str | None = None, sign_query: bool = True) -> str:
+@functools.lru_cache(maxsize=64)  # a program calls few URLs, over and over
+def signed_path(url: str, signed_prefix: str | None = None, sign_query: bool = True) -> str:
     """Return the part of a URL that is signed, byte for byte as it is sent.
 
     Args:
@@ -75,6 +78,29 @@ def symmetric_signature(client_secret: bytes, message: bytes) -> bytes:
     return hmac.digest(client_secret, message, "sha512")
 
 
+class SymmetricSigner:
+    """Makes the signatures of one client secret: HMAC-SHA512, with the key's share of it done once.
+
+    By RFC 2104 section 2, since ``hmac`` has no way of keying once that costs less. Thread-safe.
+    """
+
+    def __init__(self, client_secret: bytes) -> None:
+        block = hashlib.sha512().block_size
+        key = client_secret
+        if len(key) > block:
+            key = hashlib.sha512(key).digest()
+        key = key.ljust(block, b"\0")
+        self._inner = hashlib.sha512(bytes(byte ^ 0x36 for byte in key))
+        self._outer = hashlib.sha512(bytes(byte ^ 0x5C for byte in key))
+
+    def signature(self, message: bytes) -> bytes:
+        """Return what :func:`symmetric_signature` returns."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(message)
+        outer.update(inner.digest())
+        return outer.digest()
+
+
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
     """Return the RSA signature: PKCS#1 v1.5 with SHA-256."""
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - needs an extra
@@ -85,7 +111,9 @@ def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
 
 def encoded(signature: bytes, encoding: str) -> str:
     """Return a signature as its header holds it: base64 without line breaks, or hex."""
-    return signature.hex() if encoding == "hex" else base64.b64encode(signature).decode()
+    if encoding == "hex":
+        return signature.hex()
+    return binascii.b2a_base64(signature, newline=False).decode()
 
 
 def decoded(signature: str, encoding: str) -> bytes | None:

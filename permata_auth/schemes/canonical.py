@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from ..exceptions import ConfigurationError
 
 _WHITESPACE = b" \t\n\r\v\f"
+#: Stand for two escapes; no UTF-8 has the byte that they begin with (RFC 3629 section 3).
+_MARK = b"\xff"
+_BACKSLASH, _QUOTE = b"\xff\xfe", b"\xff\xfd"
 _STRING_OR_WHITESPACE = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*"?)|[ \t\n\r]+', re.DOTALL)
 
 
@@ -18,6 +21,27 @@ def strip_all(body: bytes) -> bytes:
 
 def minify(body: bytes) -> bytes:
     """Remove JSON's whitespace outside strings; everything else stays as it is, byte for byte."""
+    if not (b" " in body or b"\n" in body or b"\r" in body or b"\t" in body):
+        return body
+    hidden = body
+    if b"\\" in body:
+        if _MARK in body:
+            return _minify_slowly(body)
+        hidden = body.replace(b"\\\\", _BACKSLASH).replace(b'\\"', _QUOTE)
+    # Where no quote is escaped any more, every second piece between quotes is outside of strings.
+    parts = hidden.split(b'"')
+    outside = b'"'.join(parts[::2])
+    if hidden is not body and _MARK in outside:
+        return _minify_slowly(body)
+    parts[::2] = outside.translate(None, b" \t\n\r").split(b'"')
+    small = b'"'.join(parts)
+    return (
+        small.replace(_QUOTE, b'\\"').replace(_BACKSLASH, b"\\\\") if hidden is not body else small
+    )
+
+
+def _minify_slowly(body: bytes) -> bytes:
+    """Minify what is no JSON: it has an escape outside of strings, or a byte that no UTF-8 has."""
     return _STRING_OR_WHITESPACE.sub(lambda match: match[1] or b"", body)
 
 

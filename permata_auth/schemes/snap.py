@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 
+from .. import _clock
+from .._process import PerProcess
 from .._settings import Secret
 from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
 from . import _snap_responses as responses
@@ -20,7 +23,7 @@ from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, RsaKey, examine, from_texts, key_text
 from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
-from .jakarta import digits, timestamp
+from .jakarta import digits, timestamp, written
 
 _URL_SETTING = "PERMATA_SNAP_TOKEN_URL"
 _LOGIN_BODY = b'{"grantType":"client_credentials"}'
@@ -98,6 +101,10 @@ class SnapCredentials(Secret):
     external_id: Callable[[], str] | None = None
     allow_insecure_http: bool = False
     allow_short_key: bool = False
+    _numbers: PerProcess[Iterator[int]] = attrs.field(
+        init=False, repr=False, eq=False, factory=lambda: PerProcess(_random_start)
+    )
+    _symmetric: signing.SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
     _key: Any = attrs.field(init=False, repr=False, eq=False)
     #: The same for one key, in whatever form it is written: compared, and a source of other keys.
     _key_text: str = attrs.field(init=False, repr=False)
@@ -106,6 +113,8 @@ class SnapCredentials(Secret):
         key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})
         if error is not None:
             raise error
+        symmetric = signing.SymmetricSigner((self.client_secret or "").encode())
+        object.__setattr__(self, "_symmetric", symmetric)
         object.__setattr__(self, "_key", key)
         object.__setattr__(self, "_key_text", key_text(key))
 
@@ -183,7 +192,7 @@ class SnapCredentials(Secret):
 
     def _signature(self, kind: str, message: bytes) -> str:
         if kind == "symmetric":
-            signature = signing.symmetric_signature((self.client_secret or "").encode(), message)
+            signature = self._symmetric.signature(message)
         else:
             signature = signing.asymmetric_signature(self._key, message)
         return signing.encoded(signature, self.signature_encoding)
@@ -246,17 +255,16 @@ class SnapCredentials(Secret):
         """
         payload = canonical(body, canonicalizer or self.canonicalizer)
         channel_id = self._channel_id()
-        now = timestamp(clock_offset, self.timestamp_form)
-        path = signing.signed_path(
-            url, signed_prefix=self.signed_prefix, sign_query=self.sign_query
-        )
-        bearer = token if self.needs_token else None
+        posix = _clock.wall() + clock_offset
+        now = written(posix, self.timestamp_form)
+        path = signing.signed_path(url, self.signed_prefix, self.sign_query)
+        bearer = token if self.transaction_signature == "symmetric" else None
         message = signing.call_message(method, path, bearer, payload, now)
         headers = {
             "X-TIMESTAMP": now,
             "X-SIGNATURE": self._signature(self.transaction_signature, message),
             "X-PARTNER-ID": self.partner_id or self.client_id,
-            "X-EXTERNAL-ID": self._new_external_id(clock_offset),
+            "X-EXTERNAL-ID": self._new_external_id(int(posix)),
             "CHANNEL-ID": channel_id,
         }
         if bearer is not None:
@@ -272,10 +280,11 @@ class SnapCredentials(Secret):
             raise ConfigurationError("channel_id is needed to sign calls")
         return self.channel_id
 
-    def _new_external_id(self, clock_offset: float) -> str:
+    def _new_external_id(self, posix: int) -> str:
         if self.external_id is None:
-            count = self.external_id_length - 14
-            return f"{digits(clock_offset)}{secrets.randbelow(10**count):0{count}d}"
+            # Counted from a random number on, so that no two threads make the same one; each
+            # process has a number of its own, also after a fork.
+            return digits(posix) + str(next(self._numbers.get()))[14 - self.external_id_length :]
         found: object = self.external_id()
         if not isinstance(found, str) or not _EXTERNAL_ID.fullmatch(found):
             raise SignatureError(
@@ -317,6 +326,10 @@ class SnapCredentials(Secret):
             body: As received.
         """
         return responses.outcome(status_code, body)
+
+
+def _random_start() -> Iterator[int]:
+    return itertools.count(10**23 + secrets.randbelow(10**23))  # more digits than any id takes
 
 
 _FIELDS = tuple(each for each in attrs.fields(SnapCredentials) if each.init)

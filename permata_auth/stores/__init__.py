@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from ..exceptions import ConfigurationError
@@ -26,10 +27,11 @@ def store_from_env(
     url = (os.environ if environ is None else environ).get(name, "").strip()
     if not url:
         return None
-    try:
+    parts = None
+    with suppress(ValueError):
         parts = urlsplit(url)
-    except ValueError:
-        raise ConfigurationError(f"{name} is not a valid URL") from None
+    if parts is None:  # out here, chained to nothing: urlsplit's own error may quote a password
+        raise ConfigurationError(f"{name} is not a valid URL")
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and not parts.query:
         from .file import FileTokenStore  # noqa: PLC0415 - needs an extra
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from ..tokens import AccessToken
 from .failures import StoredFailure
 
 _VERSION = 1
+#: What is raised by reading a document that somebody else has written, or half written.
+_UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,7 +56,7 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
 
     Raises ValueError, without a word of the data, for what is no document of ``key``.
     """
-    try:
+    with suppress(*_UNREADABLE):
         document = json.loads(data)
         if document["version"] != _VERSION or document["key"] != key:
             raise ValueError
@@ -70,10 +73,9 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
             token_type=document["type"],
             scope=document["scope"],
         )
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        # From None: a parser's own error holds the whole document.
-        raise ValueError("it holds no token of these credentials") from None
-    return token if life > 0 else None
+        return token if life > 0 else None
+    # Out here, chained to nothing: a parser's own error holds the whole document.
+    raise ValueError("it holds no token of these credentials")
 
 
 def dump_failure(key: str, failure: StoredFailure) -> bytes:
@@ -97,7 +99,7 @@ def parse_failure(
     They are counted as those of a token are. None for one that is kept no longer, and for all that
     is no document of ``key``: the worst that this costs is one login.
     """
-    try:
+    with suppress(*_UNREADABLE):
         document = json.loads(data)
         if document["version"] != _VERSION or document["key"] != key:
             return None
@@ -105,9 +107,8 @@ def parse_failure(
         by_wall = document["expires_at"] - _clock.wall()
         life = _life(document, by_wall, failure.expires_in, time_to_live)
         left = attrs.evolve(failure, expires_in=min(life, failure.expires_in))
-    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return None
-    return left if left.expires_in > 0 else None
+        return left if left.expires_in > 0 else None
+    return None
 
 
 def _life(document: Any, by_wall: float, whole: float, time_to_live: float) -> float:

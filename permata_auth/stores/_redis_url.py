@@ -84,10 +84,11 @@ def connect(url: str) -> redis.Redis:
         )
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)  # not connected: looks at its arguments
+        return client
     except (ValueError, TypeError, redis.RedisError) as error:
         reason = f": {error}" if isinstance(error, _WrongUrlError) else ""
-        raise ConfigurationError(f"the Redis URL is not valid{reason}") from None
-    return client
+    # Out here, chained to nothing: what urlsplit or redis-py raises may quote a password.
+    raise ConfigurationError(f"the Redis URL is not valid{reason}")
 
 
 class _WrongUrlError(ValueError):

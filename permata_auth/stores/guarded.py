@@ -35,6 +35,10 @@ _MAX_ABANDONED = 4
 _MIN_LOOK_SECS = 0.05
 _MAX_LOOK_SECS = 0.25
 
+#: The operations of which each success shows that they would succeed too. They may be rare: after
+#: a failed ``discard`` the next one could be hours away.
+_PROVES = {"save": ("save", "discard", "save_failure")}
+
 
 class StoreOutError(Exception):
     """The store is left alone for now; the log has said why."""
@@ -43,8 +47,9 @@ class StoreOutError(Exception):
 class CircuitBreaker:
     """How a store has been to this process, and whether it is to be tried again. Thread-safe.
 
-    An outage is over when the operation that failed first succeeds: a store that can be read but
-    not written to is not back because it was read.
+    An outage is over when the operation that failed first succeeds, or one that asks more of the
+    store: a store that can be read but not written to is not back because it was read, but one
+    that failed to remove a token is back once it has saved another.
     """
 
     def __init__(self) -> None:
@@ -70,10 +75,18 @@ class CircuitBreaker:
         worker.close()
         self._abandoned.append(worker)
 
-    def fail(self, operation: str, error: BaseException) -> NoReturn:
-        """Note that ``operation`` failed, and raise StoreOutError. The first failure is logged."""
+    def fail(self, operation: str, error: BaseException, began: float) -> NoReturn:
+        """Note that ``operation`` failed, and raise StoreOutError. The first failure is logged.
+
+        Args:
+            operation: Its name.
+            error: Why it failed.
+            began: When it began. Where another operation has failed since, both met the same
+                failure of the store, and the pause does not grow twice.
+        """
         with self._lock:
-            self._pause = min(max(self._pause * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
+            if began >= self._next_try:
+                self._pause = min(max(self._pause * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
             self._next_try = _clock.now() + self._pause
             is_first = self.failing is None
             if is_first:
@@ -85,9 +98,9 @@ class CircuitBreaker:
     def succeed(self, operation: str) -> None:
         """Note that ``operation`` succeeded."""
         with self._lock:
-            is_back = self.failing == operation
+            is_back = self.failing in _PROVES.get(operation, (operation,))
             if is_back:
-                self.failing, self._pause = None, 0.0
+                self.failing, self._pause, self._next_try = None, 0.0, -math.inf
         if is_back:
             logger.warning("Token store is back")
 
@@ -177,7 +190,7 @@ class StoreSession:
         if not task.done.wait(min(_MIN_LOOK_SECS, wait)) and self._found(task, wait, look):
             return False
         if task.error is not None:
-            self._breaker.fail("lock", task.error)
+            self._breaker.fail("lock", task.error, task.began)
         self._has_taken_lock = True
         self._breaker.succeed("lock")
         return True
@@ -196,7 +209,7 @@ class StoreSession:
 
     def _found(self, task: _Task, wait: float, look: Callable[[StoreSession], bool]) -> bool:
         """Wait for the lock; return True if ``look`` found something first."""
-        until, pause = _clock.now() + wait - _MIN_LOOK_SECS, _MIN_LOOK_SECS
+        until, pause = task.began + wait, _MIN_LOOK_SECS
         # A session of its own, for this one's thread waits for the lock.
         with closing(StoreSession(self._guarded, self._breaker)) as other:
             while True:
@@ -208,7 +221,7 @@ class StoreSession:
                     return False
                 if _clock.now() >= until:
                     reason = f"its lock was not free for {wait:.1f} seconds"
-                    self._breaker.fail("lock", TokenStoreError(reason))
+                    self._breaker.fail("lock", TokenStoreError(reason), task.began)
 
     def _load(self) -> AccessToken | None:
         token = self._store.load(self._key)
@@ -222,10 +235,10 @@ class StoreSession:
         task = self._submit(name, lambda stack: operation())
         if not task.done.wait(allowed):
             reason = f"no response within {allowed:.1f} seconds"
-            self._breaker.fail(name, TokenStoreError(reason))
+            self._breaker.fail(name, TokenStoreError(reason), task.began)
         self._seconds_left = max(allowed - (_clock.now() - began), 0.0)
         if task.error is not None:
-            self._breaker.fail(name, task.error)
+            self._breaker.fail(name, task.error, task.began)
         self._breaker.succeed(name)
         result: _T = task.result
         return result
@@ -237,11 +250,13 @@ class StoreSession:
         return self._seconds_left
 
     def _wait_for_release(self, worker: _Worker) -> None:
+        began = _clock.now()
         if not worker.ended.wait(max(self._seconds_left, _MAX_LOOK_SECS)):
             self._breaker.abandon(worker)
-            self._breaker.fail("lock", TokenStoreError("its lock was not released in time"))
+            reason = "its lock was not released in time"
+            self._breaker.fail("lock", TokenStoreError(reason), began)
         if worker.error is not None:
-            self._breaker.fail("lock", worker.error)
+            self._breaker.fail("lock", worker.error, began)
 
     def _submit(self, name: str, operation: Callable[[ExitStack], Any]) -> _Task:
         worker = self._worker
@@ -256,7 +271,7 @@ class StoreSession:
             try:
                 worker = self._worker = _Worker(self._guarded.max_hold)
             except RuntimeError as error:  # no thread can be started
-                self._breaker.fail(name, error)
+                self._breaker.fail(name, error, _clock.now())
         return worker.submit(operation)
 
 
@@ -264,6 +279,8 @@ class _Task:
     """One operation, and the link to the next one of its thread."""
 
     def __init__(self, operation: Callable[[ExitStack], Any]) -> None:
+        #: Not before the circuit breaker has let it through.
+        self.began = _clock.now()
         self.done = Latch()
         self.result: Any = None
         self.error: BaseException | None = None

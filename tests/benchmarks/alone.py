@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from permata_auth import _clock
 
-from . import bench_sign
+from . import bench_sign, bench_snap
 from .adapters import PermataAuth
 from .endpoint import Endpoint
 from .peers import LATENCY, herd, time_calls
@@ -72,6 +72,11 @@ def store(port: int, quick: bool) -> dict:
 def sign(port: int, quick: bool) -> dict:
     """Microseconds for signing 2 KiB."""
     return bench_sign.measure(rounds=50 if quick else bench_sign.ROUNDS)
+
+
+def snap(port: int, quick: bool) -> dict:
+    """Signing one request of 2 KiB and one login in SNAP, over the bare computation."""
+    return bench_snap.measure(rounds=50 if quick else bench_snap.ROUNDS)
 
 
 def cold_500(port: int, quick: bool) -> dict:

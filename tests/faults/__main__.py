@@ -1,5 +1,6 @@
-"""Print the table of faults as Markdown: ``python -m tests.faults``."""
+"""Print the tables of faults as Markdown, one for each dialect: ``python -m tests.faults``."""
 
-from .matrix import document
+from .matrix import FAULTS, document
 
-print(document())
+for scheme in FAULTS:
+    print(f"{scheme}\n\n{document(scheme)}\n")

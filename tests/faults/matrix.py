@@ -1,4 +1,4 @@
-"""The table: each fault, the error it becomes, and whether the login is tried again."""
+"""The tables, one a dialect: each fault, the error it becomes, and whether the login is retried."""
 
 from __future__ import annotations
 
@@ -67,22 +67,38 @@ def _oauth(code: str, error: type[PermataAuthError]) -> Fault:
     return _status(400, error, f"HTTP 400 {code}", body=body, content_type="application/json")
 
 
-def _expires_in(value: Any, lifetime: float | None) -> Fault:
-    error = InvalidTokenResponseError if lifetime is None else None
-    name = f"expires_in {value!r}" if value is not ... else "expires_in missing"
-    change = (
-        {"drop_fields": "expires_in"} if value is ... else {"json_fields": {"expires_in": value}}
-    )
-    return Fault(name, error, "json", change, lifetime=lifetime)
+@attrs.frozen
+class Dialect:
+    """The names that one dialect of the bank has for what every token endpoint has."""
 
+    path: str
+    access_token: str
+    expires_in: str
+    refusals: tuple[Fault, ...]
 
-def _token(value: Any, name: str) -> Fault:
-    fields = {"json_fields": {"access_token": value}}
-    return Fault(f"token {name}", InvalidTokenResponseError, "json", fields)
+    def lifetime(self, value: Any, lifetime: float | None) -> Fault:
+        """Return the row of a token response whose lifetime is this value."""
+        error = InvalidTokenResponseError if lifetime is None else None
+        change = (
+            {"drop_fields": self.expires_in}
+            if value is ...
+            else {"json_fields": {self.expires_in: value}}
+        )
+        shown = "missing" if value is ... else repr(value)
+        return Fault(f"{self.expires_in} {shown}", error, "json", change, lifetime=lifetime)
+
+    def token(self, value: Any, name: str) -> Fault:
+        """Return the row of a token response with this value in place of the token."""
+        fields = {"json_fields": {self.access_token: value}}
+        return Fault(f"token {name}", InvalidTokenResponseError, "json", fields)
 
 
 def _reply(name: str, fault: str, **arguments: Any) -> Fault:
     return Fault(name, InvalidTokenResponseError, fault, arguments)
+
+
+def _reply_of(name: str, error: type[PermataAuthError], body: Any) -> Fault:
+    return Fault(name, error, "json", {"body": body})
 
 
 def _tls(**arguments: Any) -> Callable[[Path], AbstractContextManager[str]]:
@@ -95,8 +111,7 @@ def _nowhere() -> AbstractContextManager[str]:
 
 _TEN_YEARS = 10 * 365.25 * 86_400
 
-FAULTS: tuple[Fault, ...] = (
-    # No answer
+_NO_ANSWER: tuple[Fault, ...] = (
     Fault("connection refused", TransportError, is_down=True),
     Fault(
         "connection never accepted", RequestTimeoutError, elsewhere=lambda _: servers.full_backlog()
@@ -120,95 +135,158 @@ FAULTS: tuple[Fault, ...] = (
     Fault("certificate of another host", CertificateError, elsewhere=_tls(host="127.0.0.2")),
     Fault("closed after the TLS handshake", TransportError, elsewhere=_tls()),
     Fault("no TLS on that port", ConfigurationError, elsewhere=lambda _: servers.plain_text()),
-    # Redirects
-    *(
-        Fault(
-            f"HTTP {status} to {where}",
-            TokenEndpointError,
-            "redirect",
-            {"status": status, "location": location},
-        )
-        for status in (301, 302, 303, 307, 308)
-        for where, location in (
-            ("the same host", "/apiservice/oauth/token"),
-            ("another host", "https://elsewhere.invalid/?code=1"),
-        )
-    ),
-    # Refusals
-    _status(400, InvalidRequestError),
-    _oauth("invalid_request", InvalidRequestError),
-    _oauth("invalid_client", InvalidClientError),
-    _oauth("invalid_grant", InvalidGrantError),
-    _oauth("unauthorized_client", UnauthorizedClientError),
-    _oauth("unsupported_grant_type", UnsupportedGrantTypeError),
-    _oauth("invalid_scope", InvalidScopeError),
-    _status(401, InvalidClientError),
-    _status(403, TokenEndpointError),
-    Fault("HTTP 403 Invalid Timestamp Value", ClockError, "clock"),
-    *(_status(status, TokenEndpointError) for status in (404, 405, 406, 408, 410, 413, 415, 451)),
-    # Busy or broken
-    _status(429, TokenEndpointUnavailableError),
-    _status(429, TokenEndpointUnavailableError, "HTTP 429, Retry-After: 0", retry_after=0),
-    _status(
-        429,
-        TokenEndpointUnavailableError,
-        "HTTP 429, Retry-After: a date that has passed",
-        retry_after="Fri, 31 Dec 1999 23:59:59 GMT",
-    ),
-    _status(503, TokenEndpointUnavailableError, "HTTP 503, Retry-After: soon", retry_after="soon"),
-    *(_status(status, TokenEndpointUnavailableError) for status in (500, 501, 502, 503, 504, 599)),
-    # A 200 that is no token
-    _reply("HTML", "html"),
-    _reply("an empty 200", "empty"),
-    Fault("HTTP 204", InvalidTokenResponseError, "empty", {"status": 204}),
-    _reply("100 MiB", "huge"),
-    _reply("a gzip bomb of 100 MiB", "gzip_bomb"),
-    _reply("another encoding than declared", "encoding"),
-    _reply("half a JSON document", "json", raw='{"access_token":"abc'),
-    _reply("a JSON list", "json", body=[]),
-    _reply("a JSON string", "json", body="token"),
-    _reply("JSON null", "json", body=None),
-    _reply("JSON nested 100,000 deep", "json", raw="[" * 100_000),
-    Fault(
-        "an OAuth error as 200", InvalidClientError, "json", {"body": {"error": "invalid_client"}}
-    ),
-    Fault(
-        "the clock's error as 200",
-        ClockError,
-        "json",
-        {"body": {"StatusCode": "06", "StatusDesc": "Invalid Timestamp Value"}},
-    ),
-    _reply("another error as 200", "json", body={"responseMessage": "Kuota habis"}),
-    _reply("no access_token", "json", drop_fields="access_token"),
-    _token("", "empty"),
-    _token(None, "null"),
-    _token(7, "a number"),
-    _token(["t"], "a list"),
-    _token("abc\r\nX-Injected: 1", "with a line break"),
-    _token("abc def", "with a space"),
-    _token("törn", "not ASCII"),
-    # Lifetimes
-    _expires_in(1, 1.0),
-    _expires_in(30, 30.0),
-    _expires_in(300, 300.0),
-    _expires_in(359, 359.0),
-    _expires_in(10800, 10800.0),
-    _expires_in("900", 900.0),
-    _expires_in(" 900.0 ", 900.0),
-    _expires_in(899.5, 899.5),
-    _expires_in(1e300, _TEN_YEARS),
-    _expires_in(..., 900.0),
-    _expires_in(None, 900.0),
-    _expires_in(0, None),
-    _expires_in(-1, None),
-    _expires_in("-1", None),
-    _expires_in(math.nan, None),
-    _expires_in(-math.inf, None),
-    _expires_in(True, None),
-    _expires_in([], None),
-    _expires_in("abc", None),
-    _expires_in("", None),
 )
+
+_CLASSIC = Dialect(
+    "/apiservice/oauth/token",
+    "access_token",
+    "expires_in",
+    (
+        _status(400, InvalidRequestError),
+        _oauth("invalid_request", InvalidRequestError),
+        _oauth("invalid_client", InvalidClientError),
+        _oauth("invalid_grant", InvalidGrantError),
+        _oauth("unauthorized_client", UnauthorizedClientError),
+        _oauth("unsupported_grant_type", UnsupportedGrantTypeError),
+        _oauth("invalid_scope", InvalidScopeError),
+        _status(401, InvalidClientError),
+        _status(403, TokenEndpointError),
+        Fault("HTTP 403 Invalid Timestamp Value", ClockError, "clock"),
+        _reply_of(
+            "the clock's error as 200",
+            ClockError,
+            {"StatusCode": "06", "StatusDesc": "Invalid Timestamp Value"},
+        ),
+    ),
+)
+
+
+def _snap(code: str, message: str, error: type[PermataAuthError]) -> Fault:
+    document = {"responseCode": code, "responseMessage": message}
+    return _status(int(code[:3]), error, f"{code} {message}", body=document)
+
+
+_SNAP = Dialect(
+    "/snap/v1.0/access-token/b2b",
+    "accessToken",
+    "expiresIn",
+    (
+        _status(400, InvalidRequestError),
+        _snap("4007300", "Bad Request", InvalidRequestError),
+        _snap("4007301", "Invalid Field Format [clientId]", InvalidClientError),
+        _snap("4007302", "Invalid Mandatory Field [X-CLIENT-KEY]", InvalidClientError),
+        _snap("4007301", "Invalid Field Format [grantType]", UnsupportedGrantTypeError),
+        _snap("4007301", "Invalid Field Format [X-TIMESTAMP]", ClockError),
+        _status(401, InvalidClientError),
+        _snap("4017300", "Unauthorized. [Signature]", InvalidClientError),
+        _snap("4017300", "Unauthorized. [Unknown client]", InvalidClientError),
+        _snap("4017300", "Unauthorized. [Connection not allowed]", UnauthorizedClientError),
+        Fault("4017300 Unauthorized. [Timestamp]", ClockError, "clock"),
+        _status(403, UnauthorizedClientError),
+        _snap("4037304", "Exceeds Transaction Frequency Limit", TokenEndpointUnavailableError),
+        _snap("4297300", "Too Many Requests", TokenEndpointUnavailableError),
+        _snap("5047300", "Timeout", TokenEndpointUnavailableError),
+        _reply_of(
+            "a refusal as 200",
+            InvalidTokenResponseError,
+            {"responseCode": "4017300", "responseMessage": "Unauthorized"},
+        ),
+    ),
+)
+
+
+def _faults(dialect: Dialect) -> tuple[Fault, ...]:
+    return (
+        *_NO_ANSWER,
+        # Redirects
+        *(
+            Fault(
+                f"HTTP {status} to {where}",
+                TokenEndpointError,
+                "redirect",
+                {"status": status, "location": location},
+            )
+            for status in (301, 302, 303, 307, 308)
+            for where, location in (
+                ("the same host", dialect.path),
+                ("another host", "https://elsewhere.invalid/?code=1"),
+            )
+        ),
+        # Refusals
+        *dialect.refusals,
+        *(
+            _status(status, TokenEndpointError)
+            for status in (404, 405, 406, 408, 410, 413, 415, 451)
+        ),
+        # Busy or broken
+        _status(429, TokenEndpointUnavailableError),
+        _status(429, TokenEndpointUnavailableError, "HTTP 429, Retry-After: 0", retry_after=0),
+        _status(
+            429,
+            TokenEndpointUnavailableError,
+            "HTTP 429, Retry-After: a date that has passed",
+            retry_after="Fri, 31 Dec 1999 23:59:59 GMT",
+        ),
+        _status(
+            503, TokenEndpointUnavailableError, "HTTP 503, Retry-After: soon", retry_after="soon"
+        ),
+        *(
+            _status(status, TokenEndpointUnavailableError)
+            for status in (500, 501, 502, 503, 504, 599)
+        ),
+        # A 200 that is no token
+        _reply("HTML", "html"),
+        _reply("an empty 200", "empty"),
+        Fault("HTTP 204", InvalidTokenResponseError, "empty", {"status": 204}),
+        _reply("100 MiB", "huge"),
+        _reply("a gzip bomb of 100 MiB", "gzip_bomb"),
+        _reply("another encoding than declared", "encoding"),
+        _reply("half a JSON document", "json", raw='{"access_token":"abc'),
+        _reply("a JSON list", "json", body=[]),
+        _reply("a JSON string", "json", body="token"),
+        _reply("JSON null", "json", body=None),
+        _reply("JSON nested 100,000 deep", "json", raw="[" * 100_000),
+        Fault(
+            "an OAuth error as 200",
+            InvalidClientError,
+            "json",
+            {"body": {"error": "invalid_client"}},
+        ),
+        _reply("another error as 200", "json", body={"responseMessage": "Kuota habis"}),
+        _reply("no token", "json", drop_fields=dialect.access_token),
+        dialect.token("", "empty"),
+        dialect.token(None, "null"),
+        dialect.token(7, "a number"),
+        dialect.token(["t"], "a list"),
+        dialect.token("abc\r\nX-Injected: 1", "with a line break"),
+        dialect.token("abc def", "with a space"),
+        dialect.token("törn", "not ASCII"),
+        # Lifetimes
+        dialect.lifetime(1, 1.0),
+        dialect.lifetime(30, 30.0),
+        dialect.lifetime(300, 300.0),
+        dialect.lifetime(359, 359.0),
+        dialect.lifetime(10800, 10800.0),
+        dialect.lifetime("900", 900.0),
+        dialect.lifetime(" 900.0 ", 900.0),
+        dialect.lifetime(899.5, 899.5),
+        dialect.lifetime(1e300, _TEN_YEARS),
+        dialect.lifetime(..., 900.0),
+        dialect.lifetime(None, 900.0),
+        dialect.lifetime(0, None),
+        dialect.lifetime(-1, None),
+        dialect.lifetime("-1", None),
+        dialect.lifetime(math.nan, None),
+        dialect.lifetime(-math.inf, None),
+        dialect.lifetime(True, None),
+        dialect.lifetime([], None),
+        dialect.lifetime("abc", None),
+        dialect.lifetime("", None),
+    )
+
+
+#: The rows of each dialect.
+FAULTS: dict[str, tuple[Fault, ...]] = {"classic": _faults(_CLASSIC), "snap": _faults(_SNAP)}
 
 # Retry-After beyond the budget is told apart: nothing could be tried in time.
 IMPATIENT: tuple[Fault, ...] = (
@@ -217,10 +295,10 @@ IMPATIENT: tuple[Fault, ...] = (
 )
 
 
-def document() -> str:
-    """Return the table as Markdown."""
+def document(scheme: str) -> str:
+    """Return the table of one dialect as Markdown."""
     lines = ["| what goes wrong | what is raised | tried again |", "|---|---|---|"]
-    for row in (*FAULTS, *IMPATIENT):
+    for row in (*FAULTS[scheme], *IMPATIENT):
         if row.error is None:
             raised = f"nothing: the token lives for {row.lifetime:g} s"
         else:

@@ -13,8 +13,8 @@ from permata_auth.events import LoginFailed
 
 from .matrix import ATTEMPTS, BUDGET, FAULTS, IMPATIENT, READ_TIMEOUT, Fault, document
 
-ROWS = (*FAULTS, *IMPATIENT)
-RAISING = tuple(row for row in ROWS if row.error is not None)
+ROWS = [(scheme, row) for scheme in FAULTS for row in (*FAULTS[scheme], *IMPATIENT)]
+RAISING = [(scheme, row) for scheme, row in ROWS if row.error is not None]
 
 _SLACK = 20.0  # the machine's, on top of a bound in seconds
 
@@ -26,8 +26,8 @@ class Detour:
         self.credentials = credentials
         self.elsewhere = None
 
-    def token_request(self):
-        request = self.credentials.token_request()
+    def token_request(self, **arguments):
+        request = self.credentials.token_request(**arguments)
         return attrs.evolve(request, url=self.elsewhere or request.url)
 
     def __getattr__(self, name):
@@ -35,10 +35,11 @@ class Detour:
 
 
 @pytest.fixture
-def stage(bank, make_handler, tmp_path, monkeypatch):
+def stage(request, bank, make_handler, tmp_path, monkeypatch):
     """Return (handler maker, injector)."""
+    given = {"classic": bank.credentials, "snap": bank.snap_credentials}
     with ExitStack() as stack:
-        scheme = Detour(bank.credentials())
+        scheme = Detour(given[request.getfixturevalue("scheme")]())
         client = LoginClient(
             scheme,
             retry=RetryPolicy(ATTEMPTS, wait_initial=0.01, wait_max=0.02, timeout=BUDGET),
@@ -63,8 +64,8 @@ def stage(bank, make_handler, tmp_path, monkeypatch):
         bank.clear_faults()
 
 
-def _name(row: Fault) -> str:
-    return row.name
+def _name(value: str | Fault) -> str:
+    return value if isinstance(value, str) else value.name
 
 
 def _attempts_seen(row: Fault, bank) -> int | None:
@@ -72,9 +73,9 @@ def _attempts_seen(row: Fault, bank) -> int | None:
     return None if row.is_down or row.elsewhere else bank.login_attempts
 
 
-@pytest.mark.parametrize("row", RAISING, ids=_name)
+@pytest.mark.parametrize(("scheme", "row"), RAISING, ids=_name)
 def test_without_a_token_the_fault_is_raised_in_time_and_nothing_is_cached(
-    row, stage, bank, caplog
+    scheme, row, stage, bank, caplog
 ):
     make, inject = stage
     handler = make()
@@ -98,8 +99,8 @@ def test_without_a_token_the_fault_is_raised_in_time_and_nothing_is_cached(
     assert not handler.scheduler.is_active
 
 
-@pytest.mark.parametrize("row", RAISING, ids=_name)
-def test_with_a_live_token_the_fault_costs_no_call(row, stage):
+@pytest.mark.parametrize(("scheme", "row"), RAISING, ids=_name)
+def test_with_a_live_token_the_fault_costs_no_call(scheme, row, stage):
     make, inject = stage
     handler = make()
     token = handler.get_token()
@@ -111,8 +112,8 @@ def test_with_a_live_token_the_fault_costs_no_call(row, stage):
 
 
 @pytest.mark.bank(token_lifetime=60)
-@pytest.mark.parametrize("row", RAISING, ids=_name)
-def test_in_the_timer_the_fault_is_logged_and_the_old_token_served(row, stage, caplog):
+@pytest.mark.parametrize(("scheme", "row"), RAISING, ids=_name)
+def test_in_the_timer_the_fault_is_logged_and_the_old_token_served(scheme, row, stage, caplog):
     make, inject = stage
     events = []
     handler = make(on_event=events.append)
@@ -136,8 +137,10 @@ def test_in_the_timer_the_fault_is_logged_and_the_old_token_served(row, stage, c
     assert handler.info().next_refresh_at is not None
 
 
-@pytest.mark.parametrize("row", [row for row in FAULTS if row.error is None], ids=_name)
-def test_an_odd_lifetime_is_a_defined_one(row, stage, bank):
+@pytest.mark.parametrize(
+    ("scheme", "row"), [(scheme, row) for scheme, row in ROWS if row.error is None], ids=_name
+)
+def test_an_odd_lifetime_is_a_defined_one(scheme, row, stage, bank):
     make, inject = stage
     handler = make()
     inject(row)
@@ -147,10 +150,11 @@ def test_an_odd_lifetime_is_a_defined_one(row, stage, bank):
     assert bank.logins == 1
 
 
-def test_the_table_documents_every_row_once():
-    names = [row.name for row in ROWS]
+@pytest.mark.parametrize("scheme", FAULTS)
+def test_the_table_documents_every_row_once(scheme):
+    names = [row.name for row in (*FAULTS[scheme], *IMPATIENT)]
     assert len(set(names)) == len(names)
-    assert all(f"| {name} |" in document() for name in names)
+    assert all(f"| {name} |" in document(scheme) for name in names)
 
 
 def _ours(record: logging.LogRecord) -> bool:

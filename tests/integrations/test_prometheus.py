@@ -12,7 +12,6 @@ from support.threads import logins_told, until
 prometheus = pytest.importorskip("prometheus_client")
 
 from permata_auth import ConfigurationError, LoginClient, PermataAuthError, RetryPolicy
-from permata_auth.integrations import chain
 from permata_auth.integrations.prometheus import PermataMetrics
 
 
@@ -222,15 +221,3 @@ def test_forked_children_report_in_multiprocess_mode_what_they_inherited(bank, t
     assert len(expiries) == 2
     assert child in expiries
     assert 'permata_auth_logins_total{client="permata"} 1.0' in ended.out
-
-
-def test_a_chain_calls_every_hook_though_one_raises():
-    calls = []
-
-    def bad(event):
-        calls.append("bad")
-        raise ValueError("bad")
-
-    with pytest.raises(ValueError, match=r"^bad$"):
-        chain(bad, lambda event: calls.append("good"))(object())
-    assert calls == ["bad", "good"]

@@ -28,6 +28,8 @@ def test_counters_can_be_read_and_reset(client):
         "deliveries": 1,
         "calls": {"200": 1, "403": 1},
         "rejected_calls": 1,
+        "duplicates": 0,
+        "transfers": 0,
         "is_locked": False,
     }
     assert client.admin("DELETE", "counters").status == 200

@@ -8,6 +8,7 @@ import pytest
 
 from .report import growth
 from .run import Sample
+from .torture import Torture
 
 
 def test_what_grows_is_found():
@@ -15,6 +16,14 @@ def test_what_grows_is_found():
     assert growth(steady) == {}
     leaking = [Sample(float(i), 10 + i, 20, 50.0, 9000 + 500 * i) for i in range(40)]
     assert set(growth(leaking)) == {"threads", "objects"}
+
+
+def test_threads_that_never_rest_meet_one_login_and_live_tokens_alone():
+    torture = Torture(5_000, seed=7)
+    torture.run()
+    assert torture.failures == []
+    assert torture.counts["tokens"] > 1_000
+    assert torture.client.logins > 10
 
 
 @pytest.mark.long

@@ -43,8 +43,9 @@ def test_a_token_survives_the_round_trip(key, fields, age, left):
 
 @given(data=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_whatever_is_no_document_is_a_value_error_that_quotes_nothing(data):
-    with pytest.raises(ValueError, match=r"^it holds no token of these credentials$"):
+    with pytest.raises(ValueError, match=r"^it holds no token of these credentials$") as caught:
         _document.parse("key", data)
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 @given(field=st.sampled_from(sorted(json.loads(_document.dump("key", token())))), value=json_values)

@@ -88,12 +88,14 @@ def test_redis_urls_name_a_server(scheme):
         "file://example-secret.invalid/run",
         "file:///run?example-secret",
         "redis://[example-secret",
+        "redis://user:example-secret\N{FULLWIDTH COLON}x@127.0.0.1",
     ],
 )
 def test_anything_else_is_a_configuration_error_that_shows_no_value(url):
     with pytest.raises(ConfigurationError, match="PERMATA_TOKEN_STORE") as caught:
         store_of(url)
     assert "example-secret" not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(("module", "extra"), [("filelock", "file"), ("redis", "redis")])

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from contextlib import suppress
 
 import pytest
 from support.clients import token
 from support.stores import FailureSharingStore, ScriptedStore
 from support.threads import Call, until
 
-from permata_auth import TokenStoreError, _process
+from permata_auth import TokenStoreError, _clock, _process
 from permata_auth._latch import Latch
 from permata_auth.stores import guarded
 from permata_auth.stores.guarded import CircuitBreaker, GuardedStore, StoreOutError
@@ -81,7 +82,7 @@ def finds_nothing(session) -> bool:
 
 def fail(breaker: CircuitBreaker, operation: str = "load", error: BaseException | None = None):
     with pytest.raises(StoreOutError):
-        breaker.fail(operation, error or TokenStoreError("example"))
+        breaker.fail(operation, error or TokenStoreError("example"), _clock.now())
 
 
 def is_open(breaker: CircuitBreaker) -> bool:
@@ -122,9 +123,84 @@ def test_an_outage_ends_with_a_success_of_the_operation_that_failed_first(breake
     ]
 
 
+@pytest.mark.parametrize("operation", ["discard", "save_failure"])
+def test_an_outage_of_an_operation_that_is_rare_ends_with_a_save(breaker, clock, operation):
+    """The next one may be hours away."""
+    fail(breaker, operation)
+    breaker.succeed("load")
+    breaker.succeed("lock")
+    assert breaker.failing == operation
+    breaker.succeed("save")
+    assert breaker.failing is None
+    assert not is_open(breaker)
+
+
+@pytest.mark.parametrize("operation", ["discard", "save_failure", "load", "load_failure"])
+def test_an_outage_of_saving_ends_with_nothing_less(breaker, operation):
+    """A server without memory left removes things, and stores none."""
+    fail(breaker, "save")
+    breaker.succeed(operation)
+    assert breaker.failing == "save"
+
+
+@pytest.mark.parametrize("operation", ["load", "lock", "load_failure", "save"])
+def test_a_save_ends_no_outage_of_another_kind(breaker, operation):
+    fail(breaker, operation)
+    breaker.succeed("save")
+    assert (breaker.failing is None) is (operation == "save")
+
+
+def test_operations_that_fail_at_once_are_one_failure(breaker, clock):
+    """Of several threads, whose operations were on their way when the first one failed."""
+    for secs in [0.5, 1.0, 2.0]:
+        began = clock.now()
+        clock.advance(0.1)
+        for _ in range(8):
+            with pytest.raises(StoreOutError):
+                breaker.fail("load", TokenStoreError("example"), began)
+        clock.advance(secs - 0.01)
+        assert is_open(breaker)
+        clock.advance(0.01)
+        assert not is_open(breaker)
+
+
+def test_an_operation_that_fails_late_opens_the_breaker_though_the_pause_is_as_it_was(
+    breaker, clock
+):
+    began = clock.now()
+    fail(breaker)
+    clock.advance(30.0)
+    with pytest.raises(StoreOutError):
+        breaker.fail("lock", TokenStoreError("example"), began)
+    clock.advance(0.49)
+    assert is_open(breaker)
+    clock.advance(0.01)
+    assert not is_open(breaker)
+
+
+def test_threads_whose_store_hangs_make_one_pause(guard, store, clock, begin):
+    store.hanging.add("load")
+
+    def load():
+        with guard.session() as session, suppress(StoreOutError):
+            session.load()
+
+    calls = [begin(load) for _ in range(3)]
+    until(lambda: clock.sleepers.count(CALLER) == 3)
+    clock.advance(TIMEOUT)
+    for call in calls:
+        call.value()
+    clock.advance(0.49)
+    assert is_open(guard._breaker.get())
+    clock.advance(0.01)
+    assert not is_open(guard._breaker.get())
+    store.heal()
+
+
 def test_after_an_outage_the_pauses_begin_anew(breaker, clock):
     for _ in range(5):
         fail(breaker)
+        clock.advance(8.0)
     breaker.succeed("load")
     fail(breaker)
     clock.advance(0.5)

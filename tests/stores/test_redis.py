@@ -251,6 +251,8 @@ def test_a_connection_that_the_server_closed_is_replaced_at_once(redis_server, c
         "nonsense",
         "",
         "redis://127.0.0.1:port",
+        "redis://user:example/secret@127.0.0.1",
+        "redis://[example-secret",
         "redis://127.0.0.1:0",
         "redis://127.0.0.1/example-secret",
         "redis://127.0.0.1/0/1",
@@ -281,7 +283,7 @@ def test_a_wrong_url_is_a_configuration_error_at_once_that_quotes_nothing(url):
     with pytest.raises(ConfigurationError, match="not valid") as caught:
         RedisTokenStore(url)
     assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 def test_the_options_of_a_url_are_used(redis_server):

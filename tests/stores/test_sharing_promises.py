@@ -8,11 +8,13 @@ from contextlib import contextmanager, suppress
 
 import pytest
 from support.clients import ScriptedClient, credentials, token
-from support.stores import ScriptedStore
+from support.stores import FailureSharingStore, ScriptedStore
 from support.threads import Call, until
 
 from permata_auth import LoginHandler, RetryPolicy
 from permata_auth._latch import Latch
+from permata_auth._pace import Pace
+from permata_auth.stores.sharing import SharedToken
 
 KEY = credentials().key
 TIMEOUT = 4.0
@@ -270,3 +272,55 @@ def test_the_stores_token_is_taken_only_if_it_is_newer(clock, handler, store, cl
     store.tokens.save(KEY, older)
     handler.invalidate()
     assert handler.get_token() == client.issued[1].value
+
+
+# Rejected tokens, which the handler asks about
+
+
+class Keyless:
+    """Credentials that derive no key, so that no failure can be bound to them."""
+
+    key = KEY
+
+
+@pytest.fixture
+def shared(store):
+    return SharedToken(store, credentials(), timeout=TIMEOUT, budget=BUDGET)
+
+
+def anything(token) -> bool:
+    return False
+
+
+def test_the_fleet_has_a_newer_token_unless_that_was_rejected_here(clock, shared, store):
+    rejected = token()
+    assert not shared.has_newer(rejected, anything)
+    store.tokens.save(KEY, rejected)
+    assert not shared.has_newer(rejected, anything)
+    clock.advance(1)
+    store.tokens.save(KEY, newer := token())
+    assert shared.has_newer(rejected, anything)
+    assert not shared.has_newer(rejected, lambda stored: stored == newer)
+    clock.advance(901)
+    assert not shared.has_newer(rejected, anything), "it has expired"
+
+
+def test_a_store_that_fails_has_no_newer_token_and_no_rejections(clock, shared, store):
+    store.fail("load", "load_failure")
+    assert not shared.has_newer(token(), anything)
+    assert shared.load_rejections() is None
+
+
+@pytest.mark.parametrize("scheme", [credentials(), Keyless()], ids=["bound", "unbound"])
+def test_rejections_are_shared_where_they_can_be_bound_to_the_secrets(clock, scheme):
+    shared = SharedToken(FailureSharingStore(clock=clock), scheme, timeout=TIMEOUT, budget=BUDGET)
+    pause = Pace(5.0).after_rejection("fingerprint")
+    assert shared.load_rejections() is None
+    shared.save_rejections(pause)
+    found = shared.load_rejections()
+    if isinstance(scheme, Keyless):
+        assert found is None
+    else:
+        assert (found.count, found.rejected, found.is_shared) == (1, "fingerprint", True)
+    shared.save_rejections(None)
+    assert shared.load_rejections() is None

@@ -122,7 +122,7 @@ class _Worker:
     def __init__(self, handler: LoginHandler, threads: int) -> None:
         self._handler = handler
         self._threads = threads
-        self._url = os.environ["PERMATA_CALLBACK_STATUS_URL"]
+        self._url = os.environ.get("PERMATA_CALLBACK_STATUS_URL") or _balance_url()
         self._rejected = 0
 
     def run(self, do: str, **arguments: Any) -> dict[str, Any]:
@@ -154,6 +154,29 @@ class _Worker:
         outcomes = self._in_threads(work)
         return {**outcomes, "rejected": self._rejected, "longest": longest[0]}
 
+    def call_on(self, seconds: float, interval: float) -> dict[str, Any]:
+        """Call as ``call`` does, and go on after a failure; return when each began and ended."""
+        until = time.monotonic() + seconds
+
+        def work() -> dict[str, Any]:
+            accepted, failures = 0, []
+            with requests.Session() as session:
+                while (began := time.monotonic()) < until:
+                    error = self._failure(session)
+                    accepted += error is None
+                    failures += [[began, time.monotonic(), error]] if error else []
+                    time.sleep(interval)
+            return {"accepted": accepted, "failures": failures}
+
+        return self._in_threads(work)
+
+    def _failure(self, session: requests.Session) -> str | None:
+        try:
+            self._call(session)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        return None
+
     def _call(self, session: requests.Session) -> None:
         """Call the bank; a token that it rejects is replaced, and the call made again, once."""
         began = time.monotonic()
@@ -171,7 +194,7 @@ class _Worker:
 
     def _post(self, session: requests.Session) -> tuple[requests.Response, AccessToken]:
         token = self._handler.get_access_token()
-        body = b'{"xid":"example-1"}'
+        body = b'{"xid":"example-1","accountNo":"7001234567"}'
         headers = self._handler.credentials.sign(token.value, "POST", self._url, body)
         headers["Content-Type"] = "application/json"
         return session.post(self._url, data=body, headers=headers, timeout=20), token
@@ -199,7 +222,7 @@ class _Worker:
 def main() -> None:
     settings = json.loads(sys.argv[1])
     logging.basicConfig(format="%(process)d %(name)s: %(message)s", level=logging.WARNING)
-    credentials = PermataCredentials.from_env()
+    credentials = _credentials()
     handler = LoginHandler(
         credentials,
         client=LoginClient(credentials, retry=RetryPolicy(wait_initial=0.05, timeout=20.0)),
@@ -221,6 +244,18 @@ def main() -> None:
             with suppress(BrokenPipeError):  # a worker that was killed
                 os.write(pipe, line.encode())
     os._exit(0)
+
+
+def _credentials() -> Any:
+    if os.environ.get("PERMATA_SCHEME") != "snap":
+        return PermataCredentials.from_env()
+    from permata_auth.schemes.snap import SnapCredentials  # which needs an extra
+
+    return SnapCredentials.from_env()
+
+
+def _balance_url() -> str:
+    return os.environ["PERMATA_SNAP_TOKEN_URL"].replace("/access-token/b2b", "/balance-inquiry")
 
 
 def _serve(worker: _Worker, commands: int) -> None:

@@ -8,9 +8,12 @@ import traceback
 
 from permata_auth.sandbox import Sandbox
 from permata_auth.sandbox import bank as rules
+from permata_auth.sandbox.snap.keys import private_pem
 
 _CREDENTIALS = (rules.API_KEY, rules.CLIENT_ID, rules.CLIENT_SECRET, rules.STATIC_KEY)
-_HEADERS = ("Authorization", "OAUTH-Signature", "permata-signature")
+# A line from the middle of each key: however it is wrapped, some of it shows up whole.
+_KEYS = tuple(private_pem(owner).splitlines()[10][:48] for owner in ("merchant", "bank"))
+_HEADERS = ("Authorization", "OAUTH-Signature", "permata-signature", "X-SIGNATURE")
 
 
 class Secrets:
@@ -18,7 +21,7 @@ class Secrets:
 
     def __init__(self) -> None:
         basic = f"{rules.CLIENT_ID}:{rules.CLIENT_SECRET}".encode()
-        self._texts = {*_CREDENTIALS, base64.b64encode(basic).decode()}
+        self._texts = {*_CREDENTIALS, *_KEYS, base64.b64encode(basic).decode()}
         self._banks: list[Sandbox] = []
 
     def add(self, *texts: str) -> None:

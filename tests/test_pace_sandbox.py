@@ -1,0 +1,256 @@
+"""The pace as the bank sees it: requests counted by the sandbox, held against the table."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+from contextlib import suppress
+
+import pytest
+import requests
+from support.fleet import Host, ask_all
+from support.threads import together
+
+from permata_auth import LoginClient, LoginHandler, PermataAuth, PermataAuthError, RetryPolicy
+
+MEMORY = 5.0
+WINDOW = 300.0
+THREADS = 64
+
+
+def most(secs: float, first: float, longest: float, *, part: float = 1.0) -> int:
+    """Return how many logins fit in ``secs`` when each pause is twice the one before.
+
+    The shortest pauses that jitter allows are ``part`` of what the table says.
+    """
+    moment, count, pause = 0.0, 0, first
+    while moment <= secs:
+        count += 1
+        moment += pause * part
+        pause = min(pause * 2, longest)
+    return count
+
+
+def http_date(secs: float) -> str:
+    """Return the moment that is ``secs`` from now on the bank's own clock, which is a real one."""
+    return email.utils.formatdate(time.time() + secs, usegmt=True)
+
+
+def row_1(secs: float) -> int:
+    return most(secs, 0.5, 5.0, part=0.5)
+
+
+def row_2(asked: float):
+    return lambda secs: most(secs, asked, asked)
+
+
+def row_3(secs: float) -> int:
+    return most(secs, MEMORY, WINDOW)
+
+
+#: A fault of the token endpoint, what the table allows in so many seconds to callers without a
+#: token, and what the budgets allow to the timer in its window.
+FAULTS = {
+    "503": ({"status": 503}, row_1, 15),
+    "429-0": ({"status": 429, "retry_after": 0}, row_1, 15),
+    "429-3": ({"status": 429, "retry_after": 3}, row_2(3.0), 15),
+    "429-60": ({"status": 429, "retry_after": 60}, row_2(60.0), 6),
+    "429-3600": ({"status": 429, "retry_after": 3600}, row_2(300.0), 1),
+    "429-date": ({"status": 429, "retry_after": "date"}, row_2(58.0), 6),  # it has whole seconds
+    "refused": ({"status": 401}, row_3, 7),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request):
+    """A fault with its two bounds; ``begin(bank)`` lets the bank have it from now on."""
+    arguments, allowed, budget = FAULTS[request.param]
+
+    class Fault:
+        @staticmethod
+        def begin(bank):
+            given = dict(arguments)
+            if given.get("retry_after") == "date":
+                given["retry_after"] = http_date(60)
+            bank.fail_for(3600, on="token", **given)
+
+    Fault.allowed, Fault.budget = staticmethod(allowed), budget
+    return Fault
+
+
+@pytest.fixture
+def handler(bank, clock, make_handler) -> LoginHandler:
+    """A handler whose logins make one attempt each, so that every request is the pace's own."""
+    client = LoginClient(bank.credentials(), retry=RetryPolicy(attempts=1))
+    yield make_handler(bank.credentials(), client=client, background=False)
+    client.close()
+
+
+def in_a_loop(clock, secs: float, step: float, call) -> None:
+    """Call again and again for ``secs``, the bank's errors notwithstanding."""
+    end = clock.now() + secs
+    while clock.now() < end:
+        with suppress(PermataAuthError):
+            call()
+        clock.advance(step)
+
+
+# Logins that fail
+
+
+def test_one_caller_in_a_loop(bank, clock, handler, fault):
+    fault.begin(bank)
+    in_a_loop(clock, 2 * WINDOW, 0.5, handler.get_token)
+    assert 2 <= bank.login_attempts <= fault.allowed(2 * WINDOW)
+
+
+def test_many_threads_in_a_loop(bank, clock, handler, fault):
+    """Of those that come at the same moment, all meet one login or its error."""
+    fault.begin(bank)
+    in_a_loop(clock, 70.0, 5.0, lambda: together(THREADS, handler.get_token))
+    assert 1 <= bank.login_attempts <= fault.allowed(70.0)
+
+
+def test_the_timer_alone(bank, clock, make_handler, fault):
+    """And the calls beside it are served all the while."""
+    handler = make_handler(bank.credentials())
+    token = handler.get_token()
+    fault.begin(bank)
+    clock.advance(900 - WINDOW)
+    for _ in range(10):
+        clock.advance(WINDOW / 10 - 0.01)
+        assert handler.get_token() == token
+    assert 1 <= bank.login_attempts - 1 <= fault.budget
+
+
+def test_the_timer_and_callers_in_a_loop(bank, clock, make_handler, fault):
+    """Callers with a live token add no login, those without one keep to the table."""
+    handler = make_handler(bank.credentials())
+    handler.get_token()
+    fault.begin(bank)
+    in_a_loop(clock, 899.0, 2.0, handler.get_token)
+    assert 1 <= bank.login_attempts - 1 <= fault.budget
+
+
+def test_a_bank_that_locks_accounts_is_not_made_to(make_bank, clock, make_handler):
+    bank = make_bank(lock_after=10)
+    credentials = bank.credentials(client_secret="example-mistyped-secret")
+    handler = make_handler(credentials)
+    in_a_loop(clock, WINDOW - 1, 0.5, handler.get_token)
+    assert 2 <= bank.refused_logins <= row_3(WINDOW)
+    assert not bank.is_locked
+
+
+def test_a_bank_that_limits_logins_is_asked_once_for_each_pause(make_bank, clock, make_handler):
+    bank = make_bank(login_limit=1)
+    client = LoginClient(bank.credentials(), retry=RetryPolicy(attempts=1))
+    handler = make_handler(bank.credentials(), client=client, background=False)
+    handler.get_token()
+    handler.clear_cache()
+    in_a_loop(clock, 50.0, 0.5, handler.get_token)
+    assert bank.login_attempts == 2
+    client.close()
+
+
+@pytest.mark.parametrize("name", ["503", "429-0", "429-3", "429-60", "refused"])
+def test_a_token_is_there_at_the_end_of_the_pause(bank, clock, handler, name):
+    arguments, _, _ = FAULTS[name]
+    bank.fail_for(3600, on="token", **arguments)
+    in_a_loop(clock, 30.0, 0.5, handler.get_token)
+    bank.clear_faults()
+    pause = handler.info().next_login_at
+    if pause is not None:  # its microseconds are rounded
+        clock.advance(pause.timestamp() - clock.wall() + 0.001)
+    assert handler.get_token()
+
+
+# Fresh tokens that are rejected
+
+
+@pytest.fixture
+def session(handler):
+    with requests.Session() as session:
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=THREADS)
+        session.mount("http://", adapter)
+        session.auth = PermataAuth(handler)
+        yield session
+
+
+@pytest.fixture
+def call(bank, session):
+    url = f"{bank.url}/apiservice/InquiryServices/BalanceInfo/inq"
+    return lambda: session.get(url).status_code
+
+
+def test_one_caller_in_a_loop_whose_tokens_are_rejected(bank, clock, call):
+    bank.reject_tokens = True
+    in_a_loop(clock, 2 * WINDOW, 2.0, call)
+    # The first one, the one that replaces it at once, and one for each pause that has ended.
+    assert 3 <= bank.logins <= 1 + row_3(2 * WINDOW)
+
+
+def test_many_threads_in_a_loop_whose_tokens_are_rejected(bank, clock, call):
+    bank.reject_tokens = True
+    in_a_loop(clock, 50.0, 10.0, lambda: together(THREADS, call))
+    assert 3 <= bank.logins <= 1 + row_3(50.0)
+
+
+def test_the_caller_gets_the_banks_response_and_a_call_is_sent_twice_at_most(bank, clock, call):
+    bank.reject_tokens = True
+    for number in range(1, 6):
+        before = len(bank.requests)
+        assert call() == 403
+        calls = [each for each in bank.requests[before:] if not each.path.endswith("/token")]
+        assert len(calls) == (2 if number == 1 else 1)
+    bank.reject_tokens = False
+    assert call() == 200
+    assert bank.logins == 2
+
+
+# Fleets: real processes and real time, so what the table allows is asked for the time that passed
+
+
+def wait_for_all(hosts: list[Host], do: str, times: int, **arguments) -> float:
+    """Have all processes do something, several times; return the seconds that this took."""
+    began = time.monotonic()
+    for _ in range(times):
+        answers = ask_all(hosts, do, **arguments)
+        assert all(answer["errors"] for answer in answers)
+    return time.monotonic() - began
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("name", "attempts", "processes"),
+    [
+        ("503", 3, 8),
+        ("429-3600", 1, 8),
+        ("429-date", 1, 8),
+        ("refused", 1, 8),
+        pytest.param("503", 3, 40, marks=pytest.mark.long),
+        pytest.param("refused", 1, 40, marks=pytest.mark.long),
+    ],
+)
+def test_a_fleet_makes_one_series_of_attempts(
+    make_bank, make_hosts, store_url, processes, name, attempts
+):
+    """Cold, and again; a login on demand makes up to three attempts where the bank is busy."""
+    bank = make_bank()
+    arguments, allowed, _ = FAULTS[name]
+    if arguments.get("retry_after") == "date":
+        arguments = arguments | {"retry_after": http_date(60)}
+    bank.fail_for(600, on="token", **arguments)
+    hosts = make_hosts(2, bank, store_url, processes=processes // 2, threads=2)
+    secs = wait_for_all(hosts, "get", 3)
+    assert 1 <= bank.login_attempts <= attempts * allowed(secs)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("processes", [8, pytest.param(40, marks=pytest.mark.long)])
+def test_a_fleet_whose_tokens_are_rejected_makes_one_series_too(
+    make_bank, make_hosts, store_url, processes
+):
+    bank = make_bank(reject_tokens=True)
+    hosts = make_hosts(2, bank, store_url, processes=processes // 2)
+    secs = wait_for_all(hosts, "call", 4, seconds=20.0)
+    assert 2 <= bank.logins <= 1 + row_3(secs)
