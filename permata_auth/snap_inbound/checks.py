@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from .. import _clock
+from .._json import BodyError, plain_object
 from .._logging import Log
-from .._strict_json import plain_object
 from ..schemes import _snap_signing as signing
 from ..schemes.canonical import canonical
 from . import issuer
@@ -132,7 +132,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     """Return the JSON object in a body, read strictly."""
     try:
         return plain_object(body)
-    except ValueError as error:
+    except BodyError as error:
         logger.debug("Body refused: %s", error)
     raise bad_request("Body")
 
