@@ -137,10 +137,9 @@ def parsed(body: bytes) -> dict[str, Any]:
     raise bad_request("Body")
 
 
-def token_keys(rules: Rules) -> list[bytes]:
+def token_keys(rules: Rules) -> tuple[bytes, ...]:
     """Return the keys of tokens: the one to issue with, and then those to verify with."""
-    secrets = rules.token_key.get() or rules.client_secrets.get()
-    return [issuer.derived_key(secret, rules.client_key) for secret in secrets]
+    return rules.keys.of(rules.token_key.get() or rules.client_secrets.get())
 
 
 def _moment(timestamp: str) -> datetime:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -19,7 +20,10 @@ Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
 #: Neither a fragment, nor anything that looks like a host.
 _PATH = re.compile(r"/(?!/)[\x21\x22\x24-\x7e]*")
 _BELOW_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(/.*)")
-_PRINTABLE = re.compile(r"[\x20-\x7e]+")
+# Where a server joins a header that came twice, it does so by a comma, which no value of SNAP has.
+# Other values than printable ASCII cannot be encoded, compared or logged. One character at least
+# is no space.
+_VALUE = re.compile(r" *[\x21-\x2b\x2d-\x7e][\x20-\x2b\x2d-\x7e]*")
 _TIMESTAMP = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-5][0-9]))"
@@ -39,8 +43,10 @@ class Inbound:
     @classmethod
     def of(cls, method: str, path: str, headers: Headers, body: bytes) -> Inbound:
         found: dict[str, list[str]] = {}
-        for name, value in _pairs(headers):
-            found.setdefault(_text(name).lower(), []).append(_text(value))
+        items: Any = headers.items() if hasattr(headers, "items") else headers
+        for name, value in items:
+            values = found.setdefault(_text(name).lower(), [])
+            values += map(_text, value) if isinstance(value, list | tuple) else [_text(value)]
         return cls(_text(method), _text(path), found, bytes(body or b""))
 
     def route(self) -> str | None:
@@ -48,11 +54,7 @@ class Inbound:
 
         A path without a version is taken whole.
         """
-        if not _PATH.fullmatch(self.path):
-            return None
-        path = signing.signed_path(self.path, signed_prefix="/", sign_query=False)
-        below = _BELOW_VERSION.fullmatch(path)
-        return below[1] if below else path
+        return _route(self.path)
 
     def header(self, name: str) -> str:
         """Return the value of a header that must be there once; raise CheckFailed otherwise.
@@ -61,13 +63,9 @@ class Inbound:
             name: In the case that an answer shows.
         """
         values = self.headers.get(name.lower(), [])
-        if not any(value.strip() for value in values):
-            raise missing(name)
-        # Where a server joins a header that came twice, it does so by a comma, which no value of
-        # SNAP has. Other values than printable ASCII cannot be encoded, compared or logged.
-        if len(values) != 1 or "," in values[0] or not _PRINTABLE.fullmatch(values[0]):
-            raise bad_format(name)
-        return values[0]
+        if len(values) == 1 and _VALUE.fullmatch(values[0]):
+            return values[0]
+        raise bad_format(name) if any(value.strip() for value in values) else missing(name)
 
     def is_json(self) -> bool:
         """Tell whether the one Content-Type is that of JSON, with any parameters."""
@@ -75,6 +73,15 @@ class Inbound:
         return len(values) == 1 and (
             values[0].partition(";")[0].strip(" \t").lower() == "application/json"
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _route(path: str) -> str | None:
+    if not _PATH.fullmatch(path):
+        return None
+    path = signing.signed_path(path, signed_prefix="/", sign_query=False)
+    below = _BELOW_VERSION.fullmatch(path)
+    return below[1] if below else path
 
 
 def moment(text: str) -> datetime | None:
@@ -104,12 +111,7 @@ def jakarta_day(moment: datetime) -> str:
     return moment.astimezone(WIB).strftime("%Y%m%d")
 
 
-def _pairs(headers: Headers) -> Iterator[tuple[Any, Any]]:
-    items: Any = headers.items() if hasattr(headers, "items") else headers
-    for name, value in items:
-        for each in value if isinstance(value, list | tuple) else [value]:
-            yield name, each
-
-
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)

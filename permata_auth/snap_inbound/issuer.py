@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
 import secrets
 import struct
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from .. import _clock
 
 _RANDOM_BYTES = 16
 _HEAD = struct.Struct(">Q16s")  # the expiry in POSIX microseconds, random bytes
-_MAC_BYTES = 32
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{75}")  # the head, and a MAC of 32 bytes
 
 
 def derived_key(secret: bytes, client_key: str) -> bytes:
@@ -25,6 +26,27 @@ def derived_key(secret: bytes, client_key: str) -> bytes:
     extracted = hmac.digest(b"permata-auth", secret, "sha256")
     info = f"snap inbound token\n{client_key}".encode()
     return hmac.digest(extracted, info + b"\x01", "sha256")
+
+
+class Keys:
+    """The keys of one client's tokens, derived again when the secrets change. Thread-safe.
+
+    Args:
+        client_key: What the bank sends as X-CLIENT-KEY.
+    """
+
+    def __init__(self, client_key: str) -> None:
+        self._client_key = client_key
+        self._last: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
+
+    def of(self, secrets: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        """Return one key for each secret, in their order."""
+        last = self._last
+        if last[0] is not secrets:
+            # One assignment: another thread sees the old pair or the new one.
+            last = (secrets, tuple(derived_key(each, self._client_key) for each in secrets))
+            self._last = last
+        return last[1]
 
 
 def issue(key: bytes, life_secs: float) -> str:
@@ -47,16 +69,10 @@ def is_valid(token: str, keys: Iterable[bytes]) -> bool:
         token: As it was received, printable ASCII.
         keys: The current one, and those before it.
     """
-    try:
-        data = base64.b64decode(f"{token}=".translate(_STANDARD), validate=True)
-    except ValueError:
+    if not _TOKEN.fullmatch(token):
         return False
-    if len(data) != _HEAD.size + _MAC_BYTES:
-        return False
+    data = base64.urlsafe_b64decode(f"{token}=")
     head, mac = data[: _HEAD.size], data[_HEAD.size :]
     # All of them, so that the time taken does not tell which one matched.
     matches = [hmac.compare_digest(hmac.digest(key, head, "sha256"), mac) for key in keys]
     return any(matches) and _clock.wall() * 1_000_000 < _HEAD.unpack(head)[0]
-
-
-_STANDARD = str.maketrans("-_+/", "+/--")  # what is URL-safe alone is a token

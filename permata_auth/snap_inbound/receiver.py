@@ -289,7 +289,7 @@ class SnapReceiver(Unpicklable):
         checks.check_token_request(request, self._rules)
         life = self._rules.token_ttl_secs
         # Where only calls without tokens are taken, there may be no key: nothing is verified.
-        keys = checks.token_keys(self._rules) or [os.urandom(32)]
+        keys = checks.token_keys(self._rules) or (os.urandom(32),)
         token = {"accessToken": issuer.issue(keys[0], life), "tokenType": "Bearer"}
         return reply_of(TOKEN_SERVICE, {**token, "expiresIn": str(life)})
 

@@ -14,6 +14,7 @@ from ..exceptions import ConfigurationError
 from ..schemes._snap_signing import ENCODINGS
 from ..schemes.canonical import CANONICALIZERS
 from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
+from .issuer import Keys
 from .sources import KeyFile, Source, public_keys, secrets
 
 MIN_SKEW_SECS, MAX_SKEW_SECS = 60.0, 3600.0
@@ -92,6 +93,10 @@ class Rules:
     signature: str
     signature_encoding: str
     canonicalizer: str
+    keys: Keys = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "keys", Keys(self.client_key))
 
 
 def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -167,7 +172,7 @@ def examine(
         sentences = (f"{named(field)} {found[field]}" for field in values if field in found)
         return None, ConfigurationError("; ".join(sentences))
     ids = values["external_ids"]
-    others = {field.name: values[field.name] for field in attrs.fields(Rules)}
+    others = {field.name: values[field.name] for field in attrs.fields(Rules) if field.init}
     others |= {field: seconds(values[field]) for field in _DURATIONS}
     others |= {**read, "external_ids": MemoryExternalIds() if ids is None else ids}
     return Rules(**{**others, "token_ttl_secs": int(others["token_ttl_secs"])}), None

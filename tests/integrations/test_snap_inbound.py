@@ -53,9 +53,8 @@ class OverDjango:
             key = name.upper().replace("-", "_")
             key = key if key == "CONTENT_TYPE" else f"HTTP_{key}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
-        request = self._factory.generic(
-            method, path, body, environ.pop("CONTENT_TYPE", ""), RAW_URI=path, **environ
-        )
+        environ = {"CONTENT_TYPE": "", **environ, "RAW_URI": path}
+        request = self._factory.generic(method, path, body, **environ)
         answer = self._view(request)
         return SnapResponse(
             http_status=answer.status_code, headers=dict(answer.headers), body=answer.content
