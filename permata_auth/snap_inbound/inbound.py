@@ -46,7 +46,11 @@ class Inbound:
         items: Any = headers.items() if hasattr(headers, "items") else headers
         for name, value in items:
             values = found.setdefault(_text(name).lower(), [])
-            values += map(_text, value) if isinstance(value, list | tuple) else [_text(value)]
+            if isinstance(value, str):
+                values.append(value)
+            else:
+                several = isinstance(value, list | tuple)
+                values += map(_text, value if several else [value])
         return cls(_text(method), _text(path), found, bytes(body or b""))
 
     def route(self) -> str | None:
