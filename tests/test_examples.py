@@ -58,7 +58,47 @@ def test_an_example_runs_against_the_environments_bank(bank, name, expected):
     assert bank.calls_by_status == {"200": 1}
 
 
-@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT)
+SNAP = {
+    "snap_balance": ["success 20", "'value': '200000.00'"],
+    "snap_transfer_status": ["transfer: success"],
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), SNAP.items())
+def test_an_example_of_snap_runs_by_itself_and_against_a_bank(bank, name, expected):
+    for environment in ({}, bank.environment("snap")):
+        lines = run(name, environment)
+        assert matches(lines, expected), lines
+    assert bank.logins == 1
+    assert bank.calls_by_status == {"200": 1}
+
+
+@pytest.mark.parametrize(
+    ("faults", "outcomes", "transfers"),
+    [
+        # Done, but its response is lost; and not done, though nobody can tell.
+        ([("truncated", {})], ["unknown", "success"], 1),
+        ([("drop", {})], ["unknown", "refused"], 0),
+        ([("status", {"status": 500})], ["unknown", "refused"], 0),
+        # The status is asked for again, the transfer is not sent again.
+        (
+            [("truncated", {}), ("drop", {}), ("status", {"status": 504})],
+            ["unknown"] * 3 + ["success"],
+            1,
+        ),
+    ],
+)
+def test_a_transfer_is_never_sent_again(bank, faults, outcomes, transfers):
+    for fault, arguments in faults:
+        bank.fail_next(1, fault, on="calls", **arguments)
+    lines = run("snap_transfer_status", bank.environment("snap"))
+    assert [line.split()[1] for line in lines] == outcomes
+    assert bank.transfers == transfers
+    sent = [request for request in bank.requests if request.path.endswith("/transfer-intrabank")]
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | SNAP)
 def test_an_example_is_small(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
 
