@@ -8,7 +8,6 @@
         app = Flask(__name__)
         permata.init_app(app)
         app.register_blueprint(blueprint, url_prefix="/permata")
-        app.register_blueprint(snap_blueprint(receiver))  # where the bank calls by SNAP
         return app
 
     @app.post("/balance")
@@ -36,11 +35,8 @@ from ..callback_status import CallbackStatusClient
 from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
 from ..handler import LoginHandler
-from ..snap_inbound import SnapReceiver
-from ..snap_inbound.checks import MAX_BODY_BYTES
 from ..webhook import WebhookProcessor, WebhookResponse
 from ._services import Services
-from ._snap import raw_path
 
 try:
     import click
@@ -188,37 +184,6 @@ def health() -> tuple[Response, int]:
     """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks."""
     status, document = _current().health()
     return jsonify(document), status
-
-
-def snap_blueprint(receiver: SnapReceiver) -> Blueprint:
-    """Return a blueprint that has ``receiver`` answer every path below a version (``/v1.0/…``).
-
-    A prefix of the bank's own is the ``url_prefix`` of its registration. It checks no CSRF token:
-    where an extension does so for all views, exempt it. The path is verified as the server
-    received it, which gunicorn, uWSGI and Flask's own server tell; elsewhere it is escaped anew.
-
-    Args:
-        receiver: Of the bank's calls. Blocks for its time limit at most.
-    """
-    snap = Blueprint("permata_snap", __name__)
-    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-    @snap.route("/<version>/<path:below>", methods=methods, merge_slashes=False)
-    def answer(**_: str) -> Response:
-        found = receiver.process(
-            request.method, raw_path(request.environ), list(request.headers), _snap_body()
-        )
-        return Response(found.body, found.http_status, headers=dict(found.headers))
-
-    return snap
-
-
-def _snap_body() -> bytes:
-    """Return the body, or one byte more than is allowed; nothing where it cannot be had."""
-    try:
-        return _body(MAX_BODY_BYTES)
-    except WebhookPayloadError as error:
-        return b" " * (MAX_BODY_BYTES + 1) if error.status_code == 413 else b""
 
 
 commands = AppGroup("permata", help="Access tokens of PermataBank.")

@@ -18,7 +18,7 @@ class OverFlask:
     """A receiver behind a Flask application, by the interface of a receiver."""
 
     def __init__(self, made):
-        from permata_auth.integrations.flask import snap_blueprint
+        from permata_auth.integrations.flask_snap import snap_blueprint
 
         app = flask.Flask(__name__)
         app.register_blueprint(snap_blueprint(made))
