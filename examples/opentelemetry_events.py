@@ -2,7 +2,8 @@
 
     python opentelemetry_events.py
 
-Prints what it would export. In an app, set up the exporters as always and pass ``record_event``.
+Prints the records that an exporter would send. In an app, set up the exporters as
+always and pass ``record_event``.
 """
 
 from __future__ import annotations

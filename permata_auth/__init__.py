@@ -5,6 +5,20 @@
     handler = LoginHandler(PermataCredentials.from_env())
     token = handler.get_token()
 
+The names of the design document (Rust) and the names here:
+
+================================================  ================================================
+``TokenScheduler::new()``, ``with_config(c)``     ``TokenScheduler()``, ``TokenScheduler(c)``
+``start_refresh_scheduler_async``, ``…_simple``   ``TokenScheduler.start(expires_at, callback)``
+``get_scheduler_info()``                          ``TokenScheduler.info()``
+``get_config()``, ``update_config(c)``            ``TokenScheduler.config``, ``update_config(c)``
+``LoginHandler`` (``permata_login.rs``)           ``LoginHandler``; ``LoginClient`` for one login
+``get_token_with_context(unique_id, request_id)`` ``get_token(unique_id=…, request_id=…)``
+``token_cache.clear()``                           ``LoginHandler.clear_cache()``
+``permata_callbackstatus_client.rs``              ``CallbackStatusClient``
+``webhook_processor.rs``                          ``WebhookProcessor``
+================================================  ================================================
+
 PYTEST_DONT_REWRITE: the pytest plugin is no reason for pytest to warn of an import before it.
 """
 
@@ -45,7 +59,7 @@ from .tokens import AccessToken
 if TYPE_CHECKING:
     from .auth import PermataAuth, sign_request
     from .callback_status import CallbackStatusClient, CallbackStatusResponse
-    from .handler import HandlerInfo, LoginHandler
+    from .handler import HandlerInfo, Health, LoginHandler
     from .login import LoginClient, RetryPolicy
     from .schemes.snap import SnapCredentials
     from .stores.file import FileTokenStore
@@ -62,6 +76,7 @@ __all__ = [
     "ConfigurationError",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "InvalidClientError",
     "InvalidGrantError",
     "InvalidRequestError",
@@ -94,12 +109,13 @@ __all__ = [
     "sign_request",
 ]
 
-# What brings requests along, or an extra, is imported by whoever asks for it.
+# These bring requests or an extra along, so each is imported at its first use.
 _LAZY = {
     "CallbackStatusClient": ".callback_status",
     "CallbackStatusResponse": ".callback_status",
     "FileTokenStore": ".stores.file",
     "HandlerInfo": ".handler",
+    "Health": ".handler",
     "LoginClient": ".login",
     "LoginHandler": ".handler",
     "PermataAuth": ".auth",

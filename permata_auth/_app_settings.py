@@ -1,4 +1,4 @@
-"""The ``PERMATA_…`` settings of an application: its own, and the environment's for all others."""
+"""The ``PERMATA_…`` settings of an application: its own first, then the environment's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ from .scheduler import SchedulerConfig
 from .schemes.classic import PermataCredentials
 from .stores import store_from_env
 from .stores.base import TokenStore
+from .webhook import DEFAULT_MAX_BODY_BYTES
 
-_FLAGS = ("PERMATA_ALLOW_INSECURE_HTTP", "PERMATA_ALLOW_UNSIGNED_WEBHOOKS", "PERMATA_BACKGROUND")
+_FLAGS = (
+    "PERMATA_ALLOW_INSECURE_HTTP",
+    "PERMATA_ALLOW_UNSIGNED_WEBHOOKS",
+    "PERMATA_BACKGROUND",
+    "PERMATA_CLOCK_CORRECTION",
+    "PERMATA_STOP_WHEN_IDLE",
+    "PERMATA_WARM_UP",
+)
 _STORE_METHODS = ("load", "save", "discard", "lock")
 
 
 class Settings(Mapping[str, str]):
     """Settings as text, and the typed values that are made of them.
 
-    Every method raises ConfigurationError that names the setting which is wrong, and shows no
-    value. Neither does the repr, and so an error report that shows the locals of a frame.
+    Every method raises a ConfigurationError that names the wrong setting and shows no value. The
+    repr shows none either, since error reports show the locals of a frame.
 
     Args:
-        given: The application's own settings; a None is taken as not given.
+        given: The application's own settings; a value of None counts as not set.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
@@ -50,7 +58,7 @@ class Settings(Mapping[str, str]):
         return len(list(iter(self)))
 
     def raw(self, name: str) -> Any:
-        """Return a setting as it was given, or as the environment has it, or None."""
+        """Return a setting unchanged, the application's or the environment's, or None."""
         value = self._given.get(name)
         return os.environ.get(name) if value is None else value
 
@@ -58,7 +66,7 @@ class Settings(Mapping[str, str]):
         return PermataCredentials.from_env(self)
 
     def store(self) -> TokenStore | None:
-        """Return the store that ``PERMATA_TOKEN_STORE`` is, or is the URL of."""
+        """Return the store that ``PERMATA_TOKEN_STORE`` is or names, or None."""
         given = self.raw("PERMATA_TOKEN_STORE")
         if given is None or isinstance(given, str):
             return store_from_env(self)
@@ -78,6 +86,16 @@ class Settings(Mapping[str, str]):
     def is_background(self) -> bool:
         return self._flag("PERMATA_BACKGROUND", default=True)
 
+    def stops_when_idle(self) -> bool:
+        return self._flag("PERMATA_STOP_WHEN_IDLE", default=False)
+
+    def corrects_clock(self) -> bool:
+        return self._flag("PERMATA_CLOCK_CORRECTION", default=True)
+
+    def warms_up(self) -> bool:
+        """Tell whether each process is to have a token before the first call that needs one."""
+        return self._flag("PERMATA_WARM_UP", default=False)
+
     def callback_status_url(self) -> str:
         url = self.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if not url:
@@ -89,7 +107,7 @@ class Settings(Mapping[str, str]):
         return flag_or_none(self.raw("PERMATA_ALLOW_INSECURE_HTTP")) is True
 
     def webhook_arguments(self) -> dict[str, Any]:
-        """Return the arguments of a WebhookProcessor but its client."""
+        """Return all arguments of a WebhookProcessor except its client."""
         return {
             "app_secrets": self.app_secrets(),
             "allow_unsigned": self.allows_unsigned(),
@@ -98,7 +116,7 @@ class Settings(Mapping[str, str]):
         }
 
     def closed_webhooks(self) -> str | None:
-        """Say why no webhook can be taken: neither is there a secret, nor can they go without."""
+        """Say why every webhook would be refused: no secret, and none without one; else None."""
         if self.app_secrets() or self.allows_unsigned():
             return None
         return (
@@ -127,7 +145,7 @@ class Settings(Mapping[str, str]):
 
     def max_body_bytes(self) -> int:
         name = "PERMATA_MAX_BODY_BYTES"
-        return whole_number(name, self._or_default(name, 1_048_576))
+        return whole_number(name, self._or_default(name, DEFAULT_MAX_BODY_BYTES))
 
     def _flag(self, name: str, *, default: bool) -> bool:
         return flag(name, self._or_default(name, default))

@@ -1,4 +1,4 @@
-"""Seven checks of the way from this machine to a signed call, each naming the one who mends it.
+"""Seven checks of the way from this machine to a signed call; each failure names the person to ask.
 
 The command ``permata-auth doctor`` and those of the frameworks print them.
 """
@@ -13,10 +13,10 @@ import attrs
 from requests.utils import get_environ_proxies
 
 from . import _clock
+from ._bank import is_signature_refused, is_temporary, unavailable
 from ._http import exchange, http_date, new_session
 from ._settings import url_problem
 from .exceptions import (
-    CallbackStatusError,
     ClockError,
     ConfigurationError,
     PermataAuthError,
@@ -25,14 +25,13 @@ from .exceptions import (
     TransportError,
 )
 from .login import LoginClient, RetryPolicy
-from .schemes.base import json_object
 from .schemes.classic import PermataCredentials
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
 
 _TIMEOUT = (5.0, 10.0)
 _MAX_EXCHANGE_SECS = 20.0
-#: How far a clock may be off. What the bank allows is not known; it has refused seven hours.
+#: The most that a clock may be off. The bank's own limit is not known; it has refused seven hours.
 _MAX_SKEW_SECS = 30.0
 _PROBE_LIFE_SECS = 60.0
 _TEMPORARY_FAILURE = 75  # EX_TEMPFAIL of sysexits.h
@@ -49,7 +48,7 @@ class Finding:
     Args:
         name: The check's name.
         verdict: ``ok``, ``FAIL``, or ``-`` for a check that is passed over.
-        sentence: What was found, and where it failed, who can mend it.
+        sentence: The finding; after a failure also the remedy.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Finding:
 
 
 class Examination:
-    """The checks, and what the later ones need of the earlier ones.
+    """The checks, with the results of earlier ones that later ones need.
 
     Args:
         credentials: Reads the credentials; called once, by the first check.
@@ -175,7 +174,10 @@ class Examination:
         credentials = self._known()
         self._require_answer()
         retry = RetryPolicy(attempts=1, timeout=_MAX_EXCHANGE_SECS)
-        with LoginClient(credentials, retry=retry, timeout=_TIMEOUT) as client:
+        # Without a correction, which would hide a clock that is to be mended.
+        with LoginClient(
+            credentials, retry=retry, timeout=_TIMEOUT, clock_correction=False
+        ) as client:
             self._token = client.login()
         left = self._token.expires_in()
         return f"token {self._token.fingerprint}, which lives for {left:.0f} s"
@@ -201,16 +203,15 @@ class Examination:
         return self._judge(reply.status_code, reply.body)
 
     def _judge(self, status: int, body: bytes) -> str:
-        description = (json_object(body) or {}).get("ErrorDescription")
         if self._known().is_token_rejected(status, body):
             raise SignatureError("the bank rejects a token it has just issued; ask the bank")
-        if description == "Signature Not Valid":
+        if is_signature_refused(body):
             raise SignatureError(
                 "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
                 "PERMATA_CANONICALIZER"
             )
-        if status == 429 or status >= 500:
-            raise CallbackStatusError(f"the bank answered HTTP {status}; wait", retryable=True)
+        if is_temporary(status):
+            raise unavailable(status)
         if status in (401, 403):
             raise SignatureError(
                 f"the bank answered HTTP {status}; check PERMATA_ORGANIZATION_NAME, "

@@ -103,7 +103,7 @@ class Pace:
 
     def after(self, error: BaseException) -> Pause:
         """Return the pause that a failed login calls for; it counts once :meth:`begin` takes it."""
-        row = _row(error)
+        row = row_of(error)
         return self._pause(row, error, count=self._count(row) + 1)
 
     def after_rejection(self, fingerprint: str) -> Pause:
@@ -205,7 +205,8 @@ def held_error(pause: Pause) -> BaseException:
     return error
 
 
-def _row(error: BaseException) -> Row:
+def row_of(error: BaseException) -> Row:
+    """Return the kind of failure that ``error`` is."""
     if not isinstance(error, PermataAuthError):
         return Row.BROKEN
     if error.retryable:

@@ -43,6 +43,11 @@ class RefreshSchedule:
         self._clamps = clamps
         self._is_fleet = is_fleet
 
+    @property
+    def is_active(self) -> bool:
+        """Whether a refresh is scheduled, or runs, in this process."""
+        return self.scheduler.is_active
+
     def start(self, token: AccessToken, replaced: AccessToken | None = None) -> None:
         """Schedule the refresh of ``token``, in place of the one that is scheduled.
 
@@ -58,7 +63,8 @@ class RefreshSchedule:
         if not self._is_enabled:  # shut down meanwhile, before there was a schedule to stop
             self.scheduler.stop(self._refresh)
         elif is_scheduled:
-            due = _clock.at(token.deadline - config.refresh_buffer_secs)
+            left = token.expires_in() - config.refresh_buffer_secs
+            due = _clock.at(_clock.now() + left)
             self._events.emit(RefreshScheduled, fingerprint=token.fingerprint, next_refresh_at=due)
         else:
             self._events.emit(RefreshSkipped, fingerprint=token.fingerprint)

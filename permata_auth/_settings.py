@@ -1,4 +1,4 @@
-"""What settings have in common: flags, numbers, durations, and values that stay in a process."""
+"""The rules of all settings and arguments: flags, numbers, durations, URLs, no pickles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
@@ -19,7 +19,11 @@ Seconds = float | int | timedelta
 
 
 def seconds(value: Seconds) -> float:
-    """Convert a duration; what is none is returned as it is, for the validator to name."""
+    """Convert a duration to float seconds.
+
+    Args:
+        value: Any other value is returned unchanged, for a validator to refuse.
+    """
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, int) and not isinstance(value, bool):
@@ -29,7 +33,14 @@ def seconds(value: Seconds) -> float:
 
 
 def finite_seconds(name: str, value: Any, minimum: float = 0.0, *, above: bool = False) -> float:
-    """Return a duration as float seconds, not below ``minimum`` (or strictly above it)."""
+    """Return a duration as float seconds, or raise ConfigurationError.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Its value.
+        minimum: The least that is allowed, in seconds.
+        above: Whether ``minimum`` itself is refused too.
+    """
     value = seconds(value)
     if not isinstance(value, float) or not math.isfinite(value):
         raise ConfigurationError(f"{name} must be a finite number of seconds or a timedelta")
@@ -40,7 +51,11 @@ def finite_seconds(name: str, value: Any, minimum: float = 0.0, *, above: bool =
 
 
 def timeout_secs(timeout: Seconds | None) -> float | None:
-    """Return a method's ``timeout`` as float seconds; raise TypeError or ValueError for others."""
+    """Return a method's ``timeout`` as float seconds; raise TypeError or ValueError for others.
+
+    Args:
+        timeout: Seconds, a timedelta, or None for no bound.
+    """
     if timeout is None:
         return None
     value = seconds(timeout)
@@ -57,7 +72,11 @@ _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 
 
 def flag_or_none(value: object) -> bool | None:
-    """Read a setting that is on or off, as a bool or as text in any case; None for neither."""
+    """Read a setting that is on or off; return None for any other value.
+
+    Args:
+        value: A bool, 0 or 1, or text in any case.
+    """
     if isinstance(value, bool):
         return value
     text = str(value) if isinstance(value, int) else value
@@ -65,7 +84,12 @@ def flag_or_none(value: object) -> bool | None:
 
 
 def flag(name: str, value: object) -> bool:
-    """Read a setting that is on or off, or raise ConfigurationError."""
+    """Read a setting that is on or off, or raise ConfigurationError.
+
+    Args:
+        name: The setting's name, for the error.
+        value: As for :func:`flag_or_none`.
+    """
     found = flag_or_none(value)
     if found is None:
         raise ConfigurationError(f"{name} must be true or false (or 1, 0, yes, no, on, off)")
@@ -73,7 +97,12 @@ def flag(name: str, value: object) -> bool:
 
 
 def number(name: str, value: object) -> float:
-    """Read a setting that is a finite number, as a number or as text."""
+    """Read a setting that is a finite number, or raise ConfigurationError.
+
+    Args:
+        name: The setting's name, for the error.
+        value: A number, or text.
+    """
     found = math.nan
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
@@ -84,15 +113,55 @@ def number(name: str, value: object) -> float:
 
 
 def whole_number(name: str, value: object) -> int:
-    """Read a setting that counts something, at least 1, as a number or as text."""
+    """Read a setting that is a count of at least 1, or raise ConfigurationError.
+
+    Args:
+        name: The setting's name, for the error.
+        value: A number, or text.
+    """
     found = number(name, value)
     if found < 1 or not found.is_integer():
         raise ConfigurationError(f"{name} must be a whole number, at least 1")
     return int(found)
 
 
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigurationError for an argument that is no int, or below 1.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Its value.
+    """
+    if not is_int(value) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number, at least 1")
+
+
+def require_bool(name: str, value: object) -> None:
+    """Raise ConfigurationError for an argument that is no bool.
+
+    Args:
+        name: The argument's name, for the error.
+        value: Its value.
+    """
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} must be True or False")
+
+
+def is_int(value: object) -> TypeGuard[int]:
+    """Tell whether a value is an int: True and False are none.
+
+    Args:
+        value: Any.
+    """
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
-    """Return an attrs validator for a field of finite seconds, at least (or above) zero."""
+    """Return an attrs validator for a field of finite seconds.
+
+    Args:
+        above: Whether the field must be above zero, and not just at least zero.
+    """
 
     def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         finite_seconds(f"{type(instance).__name__}.{attribute.name}", value, above=above)
@@ -101,16 +170,27 @@ def duration(*, above: bool = False) -> Callable[[Any, Any, Any], None]:
 
 
 def require_instance(protocol: type, name: str, value: object) -> None:
-    """Raise ConfigurationError for a class where an instance is needed."""
+    """Raise ConfigurationError for a class where an instance is needed.
+
+    Args:
+        protocol: The protocol that an instance would have, for the error.
+        name: The argument's name, for the error.
+        value: Its value.
+    """
     if isinstance(value, type):
         raise ConfigurationError(f"{name} must be a {protocol.__name__}, not the class of one")
 
 
 def require_members(protocol: type, name: str, value: object) -> None:
-    """Raise ConfigurationError for a class, and for what lacks a member of ``protocol``.
+    """Raise ConfigurationError for a class, and for an object that lacks a protocol's member.
 
     An object that delegates by ``__getattr__`` is accepted. isinstance() would refuse it: since
     Python 3.12 it looks a protocol's members up without calling ``__getattr__``.
+
+    Args:
+        protocol: Its public members are needed.
+        name: The argument's name, for the error.
+        value: Its value.
     """
     require_instance(protocol, name, value)
     for member, declared in vars(protocol).items():
@@ -124,7 +204,7 @@ def require_members(protocol: type, name: str, value: object) -> None:
 
 
 class Unpicklable:
-    """A base for what a pickle must not carry: a live service, or a secret."""
+    """A base for classes that no pickle must carry: live services and secrets."""
 
     __slots__ = ()
     _why_unpicklable: str
@@ -165,7 +245,12 @@ def header_problem(name: object) -> str | None:
 
 
 def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:
-    """Say what is wrong with a URL that secrets are to be sent to; None if nothing is."""
+    """Say why no secret may be sent to a URL; None where it may.
+
+    Args:
+        url: The URL, of any type.
+        allow_insecure_http: Whether plain http is allowed to other machines too.
+    """
     # At a backslash parsers disagree about where the host ends (RFC 3986 has none in a URL).
     if not isinstance(url, str) or not re.fullmatch(r"[\x21-\x5b\x5d-\x7e]+", url):
         return "must be a URL of printable ASCII without spaces and backslashes"
@@ -188,7 +273,11 @@ def url_problem(url: object, *, allow_insecure_http: bool) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether ``host`` names this machine and nothing else."""
+    """Tell whether a host is this machine's loopback.
+
+    Args:
+        host: A name or an address, without a port.
+    """
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
+from . import _clock
 from ._latch import Latch, Once
 from .tokens import AccessToken
 
@@ -20,6 +22,10 @@ class Snapshot:
         self.value = token.value if token else ""
         self.is_dropped = token is None
         self.valid_until = token.deadline if token else -math.inf
+        #: A caller has asked for it, or it is of no interest whether one has.
+        self.is_asked = True
+        #: When its life was over, where that was noticed.
+        self.ended_at: datetime | None = None
         #: A call with it was accepted.
         self.is_accepted = False
         #: A call with it was rejected before any was accepted, and the pace has counted that.
@@ -45,14 +51,18 @@ class Snapshot:
         """Never serve it again; return True to the first caller alone."""
         self.is_dropped = True
         self.valid_until = -math.inf
-        return self.token is not None and self._drop.take()
+        if self.token is None or not self._drop.take():
+            return False
+        self.ended_at = min(_clock.at(_clock.now()), self.token.expires_at)
+        return True
 
     def send_the_slow_way(self) -> None:
         """Let the next call take the slow path, though the token lives."""
         self.valid_until = -math.inf
 
-    def restore(self, token: AccessToken) -> None:
-        """Let calls take the fast path again."""
+    def note_asked(self, token: AccessToken) -> None:
+        """Note that a caller has asked for it, and let calls take the fast path again."""
+        self.is_asked = True
         self.valid_until = token.deadline
         # Another thread may drop it between the caller's look and the line above, and would find
         # its token served again; drop() raises the flag before it stores.

@@ -14,15 +14,18 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from . import _clock, _process
+from ._clock_offset import ClockOffset
 from ._flight import Flight, SingleFlight
+from ._history import History
+from ._latch import Latch
 from ._logging import Log, describe, tagged
 from ._pace import Asker, Pace, Pause, held_error
 from ._rejections import Rejections
 from ._schedule import RefreshSchedule
+from ._settings import timeout_secs
 from ._snapshot import Snapshot
 from ._threads import start_daemon
 from .events import (
@@ -63,6 +66,7 @@ class TokenLife:
         events: The event hooks.
         budget: The seconds that a login may take.
         refusal_memory: The first pause after refused credentials, in seconds.
+        stops_when_idle: A token that no caller has asked for is not refreshed.
     """
 
     def __init__(
@@ -76,9 +80,12 @@ class TokenLife:
         events: EventHooks,
         budget: float,
         refusal_memory: float,
+        stops_when_idle: bool,
     ) -> None:
         self.name = name
         self._label = label
+        #: How far this machine's clock is off, for those who sign calls.
+        self.clock = _clock_of(client)
         self._client = client
         self._log_in_once = _one_attempt(client)
         self._shared = shared
@@ -95,12 +102,31 @@ class TokenLife:
         self._flights: SingleFlight[Snapshot] = SingleFlight(
             name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
         )
-        self._logins = 0
-        self._failed_logins = 0
-        self._last_login_at: datetime | None = None
-        self._last_error: tuple[str, datetime] | None = None
+        self._stops_when_idle = stops_when_idle
+        self._history = History()
+        #: Set by shutdown(): a wait for the next try ends.
+        self._stopped = Latch()
         self._home = _process.identity()
         _process.notify_forks(self)
+
+    def _obtain(
+        self, timeout: float | None, unique_id: str | None = None, request_id: str | None = None
+    ) -> AccessToken:
+        """Return a live token, for a caller that was sent the slow way."""
+        secs = timeout_secs(timeout)
+        self._notice_fork()
+        snapshot = self._snapshot
+        token = snapshot.live
+        if token is not None:
+            # The first call after a fork, whose timer stayed with the parent, or the first one for
+            # a token that the timer fetched. A timer that gives an idle token up at this moment
+            # counts as active still: then the next login is made on demand.
+            if not self._schedule.is_active:
+                self._schedule.start(token)
+            snapshot.note_asked(token)
+            return token
+        with tagged(unique_id=unique_id, request_id=request_id):
+            return self._log_in(Asker.CALLER, snapshot, secs)
 
     def _log_in(self, asker: Asker, seen: Snapshot, timeout: float | None = None) -> AccessToken:
         """Return the token of a flight, or raise why there is none; ``seen`` is to be replaced."""
@@ -122,6 +148,7 @@ class TokenLife:
             # it before this one joined the flight, or woke: it would be served again.
             token = seen.live
             if token is not None:
+                seen.is_asked |= asker is not Asker.TIMER
                 return token
         raise InvalidTokenResponseError(
             f"the last {_MAX_FLIGHTS} tokens were rejected or had expired before they could be used"
@@ -158,7 +185,7 @@ class TokenLife:
             is_held=functools.partial(self._is_held_by, asker),
         ) as turn:
             if turn.newer is not None:
-                return functools.partial(self._swap, turn.newer, is_shared=True)
+                return functools.partial(self._swap, asker, turn.newer, is_shared=True)
             if turn.pause is not None:
                 raise held_error(turn.pause)
             # The time in the queue for the store's lock was not the login's.
@@ -168,7 +195,10 @@ class TokenLife:
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
         self._pace.adopt(pause)
-        return self._held(asker) is not None
+        held = self._held(asker)
+        if held is not None:
+            self._history.note_error(describe(held.error))
+        return held is not None
 
     def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], Snapshot]:
         began = _clock.now()
@@ -182,11 +212,10 @@ class TokenLife:
             turn.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
         turn.save(token)
-        return functools.partial(self._succeed, token, _clock.now() - began)
+        return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
-    def _succeed(self, token: AccessToken, duration: float) -> Snapshot:
-        self._logins += 1
-        self._last_login_at = _clock.at(_clock.now())
+    def _succeed(self, asker: Asker, token: AccessToken, duration: float) -> Snapshot:
+        self._history.succeed()
         logger.info(
             "Logged in, the token lives for %d seconds",
             round(token.expires_in()),
@@ -198,21 +227,25 @@ class TokenLife:
             expires_at=token.expires_at,
             duration=duration,
         )
-        return self._swap(token, is_shared=False)
+        return self._swap(asker, token, is_shared=False)
 
     def _fail(self, asker: Asker, pause: Pause, duration: float) -> Snapshot:
-        self._failed_logins += 1
-        self._last_error = (describe(pause.error), _clock.at(_clock.now()))
+        self._history.fail(pause.error)
         self._pace.begin(pause)
         self._events.emit(LoginFailed, duration=duration, **_named(pause.error))
         _tell_of_pause(self._events, pause)
         self._check_pace(asker)
         raise pause.error
 
-    def _swap(self, token: AccessToken, *, is_shared: bool) -> Snapshot:
-        replaced = self._snapshot.token
+    def _swap(self, asker: Asker, token: AccessToken, *, is_shared: bool) -> Snapshot:
+        before, replaced = self._snapshot.live, self._snapshot.token
         self._pace.end()
-        snapshot = self._snapshot = Snapshot(token)
+        snapshot = Snapshot(token)
+        if asker is Asker.TIMER and self._stops_when_idle:
+            snapshot.is_asked = False
+            snapshot.send_the_slow_way()  # the first caller is noted there
+        self._snapshot = snapshot
+        self._history.swap(is_first=before is None)
         self._events.emit(
             TokenSwapped,
             fingerprint=token.fingerprint,
@@ -230,7 +263,7 @@ class TokenLife:
 
     def _tell_of_abandoned_login(self) -> None:
         budget = self._flights.budget
-        self._last_error = ("login abandoned", _clock.at(_clock.now()))
+        self._history.note_error("login abandoned")
         with tagged(handler=self.name):
             logger.warning("Login abandoned after its budget of %.1f seconds", budget)
             self._events.emit(LoginAbandoned, budget=budget)
@@ -254,6 +287,12 @@ def _abandoned(reference: weakref.ref[TokenLife]) -> None:
             start_daemon(handler._tell_of_abandoned_login, "events")
         except RuntimeError:  # no thread can be started
             handler._tell_of_abandoned_login()
+
+
+def _clock_of(client: object) -> ClockOffset:
+    """Return the correction that a client logs in by; one that is not ours may have none."""
+    clock = getattr(client, "clock", None)
+    return clock if isinstance(clock, ClockOffset) else ClockOffset()
 
 
 def _tell_of_pause(events: EventHooks, pause: Pause) -> None:

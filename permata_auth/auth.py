@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -9,6 +10,9 @@ import requests
 from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
+from . import _clock
+from ._clock_offset import Reading
+from ._remedies import Remedies
 from ._settings import url_problem
 from .exceptions import ConfigurationError, PermataAuthError, SignatureError
 from .handler import LoginHandler
@@ -26,7 +30,8 @@ def sign_request(
 ) -> dict[str, str]:
     """Return the headers that authorise one call, signed now over exactly these bytes.
 
-    For HTTP clients other than requests; send them at once, and ``body`` unchanged. Blocks only
+    For HTTP clients other than requests; send them at once, and ``body`` unchanged; then tell
+    :meth:`LoginHandler.note_response` of the response, with its headers. Blocks only
     for a login, as :meth:`LoginHandler.get_token`, and raises what that raises. Raises
     SignatureError for a body that is not bytes and a URL that no token may be sent to (plain http
     to another machine), ConfigurationError for a canonicaliser that does not exist.
@@ -43,6 +48,7 @@ def sign_request(
             url,
             body,
             canonicalizer=canonicalizer,
+            **handler.clock.current.arguments,
         )
     except PermataAuthError as error:
         raise error.with_traceback(None) from None  # without the frames that hold the token
@@ -63,8 +69,9 @@ class PermataAuth(AuthBase):
     or another stream is a SignatureError.
 
     If the bank rejects the token, that token is dropped, and the request is sent once more with a
-    new one; every other refusal is the caller's. To tell them apart the body of a 401 or 403 is
-    read, also with ``stream=True``. A redirect within the origin is signed anew; one to another
+    new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock.
+    Every other refusal is the caller's. To tell them apart the body of a 400, 401 or 403 is read,
+    also with ``stream=True``. A redirect within the origin is signed anew; one to another
     origin carries nothing that was added here. The prepared request itself stays as it is.
 
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
@@ -88,6 +95,8 @@ class PermataAuth(AuthBase):
         return request
 
     def _sign(self, request: requests.PreparedRequest) -> dict[str, str]:
+        # Before it is signed: of an offset that another thread replaces meanwhile, the older one.
+        vars(request)[_OFFSET] = self._handler.clock.current
         return sign_request(
             self._handler,
             request.method or "GET",
@@ -98,12 +107,13 @@ class PermataAuth(AuthBase):
 
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
-        token = _bearer(request) if self._needs_token else ""
+        token = self._token_of(request)
         # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
         vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
-        if token and self._note(response, token):
+        remedies = Remedies(self._handler)
+        while self._note(response, remedies):
             response = self._send_again(response, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
@@ -112,10 +122,20 @@ class PermataAuth(AuthBase):
             request.copy = following.copy  # type: ignore[method-assign]
         return response
 
-    def _note(self, response: requests.Response, token: str, *, is_second: bool = False) -> bool:
-        status = response.status_code
-        body = response.content if status in (401, 403) else b""
-        return self._handler.note_response(token, status, body, is_second=is_second)
+    def _token_of(self, request: requests.PreparedRequest) -> str | None:
+        """Return the token that a request carries, empty where calls need none; None: unsigned."""
+        return _bearer(request) if self._needs_token else ""
+
+    def _note(self, response: requests.Response, remedies: Remedies) -> bool:
+        request, status = response.request, response.status_code
+        reading = Reading(
+            url=request.url or "",
+            headers=response.headers,
+            took=response.elapsed.total_seconds(),
+            used=vars(request).get(_OFFSET),
+        )
+        body = response.content if status in (400, 401, 403) else b""
+        return remedies.apply(self._token_of(request) or "", status, body, reading)
 
     def _send_again(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         response.close()
@@ -123,9 +143,10 @@ class PermataAuth(AuthBase):
         self._leave(again)
         again.headers.update(self._sign(again))
         arguments = {name: how_sent[name] for name in _SENDING if name in how_sent}
+        began = _clock.now()
         second: requests.Response = response.connection.send(again, **arguments)
+        second.elapsed = timedelta(seconds=_clock.now() - began)
         second.history.append(response)
-        self._note(second, _bearer(again) or "", is_second=True)
         return second
 
     def _following(
@@ -149,6 +170,8 @@ class PermataAuth(AuthBase):
         request.hooks = {**request.hooks, "response": hooks}
 
 
+#: Where a request keeps what its timestamp was made with.
+_OFFSET = "_permata_clock_offset"
 #: What an adapter takes; a session may tell its hooks more.
 _SENDING = ("stream", "timeout", "verify", "cert", "proxies")
 

@@ -1,7 +1,8 @@
-"""Hand callback statuses to the bank: signed, retried, answered with what the bank says."""
+"""Send callback statuses to the bank: signed, and retried within a time budget."""
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
 from typing import Any
@@ -10,27 +11,34 @@ import attrs
 import requests
 
 from . import _clock
+from ._bank import FAILURE, envelope, is_temporary, read_envelope, unavailable
+from ._calls import Call, LoginFailedError, Sign
 from ._http import Connections, Reply, connect_and_read, exchange
+from ._json import json_object
 from ._logging import Log, ids, tagged
-from ._settings import Unpicklable, url_problem
+from ._settings import Unpicklable, require_count, url_problem
 from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
 from .handler import LoginHandler
 from .login import RetryPolicy
-from .schemes.base import json_object, needs_token
 
 logger = Log(__name__)
 
-_LONGEST_TEXT = 1000
+_MAX_TEXT_CHARS = 1000
 
 
 @attrs.frozen(kw_only=True)
 class CallbackStatusResponse:
-    """The bank's answer: its HTTP status, the two words of its body, and the whole JSON object.
+    """The bank's response to a callback status.
 
-    An answer that is no JSON object has ``status_code`` ``06`` and its text, cut to 1,000
-    characters, as ``status_desc``; ``body`` then holds these two. ``retry_after`` is the seconds
-    that the bank asks to wait, or None.
+    Args:
+        http_status: Its HTTP status.
+        status_code: The bank's own code, ``00`` for success; ``06`` where the response is no JSON
+            object.
+        status_desc: The bank's words for that code; of a response that is no JSON object, its
+            text, cut to 1,000 characters.
+        body: The JSON object of the response, or one with these two fields.
+        retry_after: The seconds that the bank asks to wait, or None.
     """
 
     http_status: int
@@ -41,12 +49,23 @@ class CallbackStatusResponse:
 
 
 class CallbackStatusClient(Unpicklable):
-    """Send callback statuses to ``url``. Thread-safe; make one for the whole process.
+    """Send callback statuses to the bank. Thread-safe; make one for the whole process.
 
-    ``url`` is https, plain http only to loopback (or anywhere with ``allow_insecure_http``).
-    ``timeout`` is (connect, read) in seconds for each attempt, ``pool_size`` the number of threads
-    that can send at once over connections that are kept. ``session`` brings the caller's own
-    proxies, CA bundle or adapters, and is not closed here. Raises ConfigurationError.
+    Raises ConfigurationError for arguments that do not fit.
+
+    Args:
+        handler: Gives the tokens; its credentials sign.
+        url: The bank's endpoint for callback statuses; https, or plain http to loopback.
+        retry: How often and how long to try; the default is that of a login: three attempts
+            within 25 s.
+        timeout: Connecting, and waiting for one byte of the response, in seconds, for each
+            attempt; one number counts for both. The defaults are those of a login.
+        session: A session with the caller's own proxies, CA bundle or adapters. The client does
+            not close it.
+        pool_size: The number of threads that can send at once over connections that are kept; the
+            default serves the threads of one worker process.
+        allow_insecure_http: Allow plain http to other machines too: for a test environment whose
+            network is trusted.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -66,8 +85,7 @@ class CallbackStatusClient(Unpicklable):
         problem = url_problem(url, allow_insecure_http=allow_insecure_http)
         if problem is not None:
             raise ConfigurationError(f"the URL for callback statuses {problem}")
-        if isinstance(pool_size, bool) or not isinstance(pool_size, int) or pool_size < 1:
-            raise ConfigurationError("pool_size must be a whole number, at least 1")
+        require_count("pool_size", pool_size)
         if not isinstance(retry, RetryPolicy | None):
             raise ConfigurationError("retry must be a RetryPolicy")
         self.url = url
@@ -88,16 +106,18 @@ class CallbackStatusClient(Unpicklable):
     def send(
         self, payload: bytes | str | dict[str, Any] | list[Any], *, request_id: str | None = None
     ) -> CallbackStatusResponse:
-        """Send one callback status and return the bank's answer, whatever its status.
+        """Send one callback status and return the bank's response, with any HTTP status.
 
-        Bytes and str (as UTF-8) go out unchanged; a dict or a list is serialised once. Every log
-        record of the call carries ``request_id``, or one that is made up. Transport errors,
-        timeouts, 429 and 5xx are tried again, each time with a new signature; a rejected token is
-        replaced once.
+        Transport errors, timeouts, 429 and 5xx are tried again, each time with a new signature; a
+        rejected token is replaced once.
 
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
-        Raises TransportError if there was no answer at last, CallbackStatusError for a payload
-        that is no JSON, and what :meth:`LoginHandler.get_token` raises.
+        Raises TransportError if the last attempt got no response, CallbackStatusError for a
+        payload that is no JSON, and the errors of :meth:`LoginHandler.get_token`.
+
+        Args:
+            payload: Bytes and str (as UTF-8) go out unchanged; a dict or a list is serialised once.
+            request_id: Marks every log record of the call; by default a random one.
         """
         body = _serialised(payload)
         with tagged(request_id=request_id or ids().get("request_id") or f"req-{uuid.uuid4()}"):
@@ -114,77 +134,39 @@ class CallbackStatusClient(Unpicklable):
     def _deliver(self, body: bytes) -> CallbackStatusResponse:
         until = _clock.now() + self.retry.timeout
         connection = self._connections.get()
-        delivery = _Delivery(
-            handler=self._handler,
-            session=connection.session,
-            url=self.url,
-            body=body,
-            timeout=self._timeout,
-            until=until,
-        )
+        post = functools.partial(self._post, connection.session, body, until)
+        call = Call(self._handler, self.url, post, until)
+        replies: list[Reply] = []
+
+        def attempt() -> None:
+            replies.append(call.attempt())
+            if is_temporary(replies[-1].status_code):
+                raise unavailable(replies[-1].status_code, replies[-1].retry_after)
+
         try:
-            outcome = self.retry.retrying(until, connection.stopped)(delivery.attempt)
-        except CallbackStatusError:  # the last attempt was answered with 429 or 5xx
-            outcome = delivery.reply
-        if isinstance(outcome, PermataAuthError):
-            raise outcome
+            self.retry.retrying(until, connection.stopped)(attempt)
+        except LoginFailedError as failure:
+            raise failure.error from None
+        except CallbackStatusError:  # the last attempt got a temporary status: it is the result
+            pass
+        reply = replies[-1]
         logger.debug(
             "Callback status answered with HTTP %d",
-            outcome.status_code,
-            http_status=outcome.status_code,
+            reply.status_code,
+            http_status=reply.status_code,
         )
-        return _response(outcome)
+        return _response(reply)
 
-
-@attrs.define(kw_only=True, eq=False)
-class _Delivery:
-    """One callback status on its way."""
-
-    handler: LoginHandler
-    session: requests.Session
-    url: str
-    body: bytes = attrs.field(repr=False)
-    timeout: tuple[float, float]
-    until: float
-    reply: Reply = attrs.field(init=False)
-    has_renewed: bool = False
-
-    def attempt(self) -> Reply | PermataAuthError:
-        """Sign and send; raise what is worth another attempt, return what is not."""
-        try:
-            token = self._token()
-        except PermataAuthError as error:
-            return error  # the login has had attempts of its own
-        reply = self.reply = self._post(token)
-        if token and self.handler.note_response(
-            token, reply.status_code, reply.body, is_second=self.has_renewed
-        ):
-            self.has_renewed = True
-            return self.attempt()
-        if reply.status_code == 429 or reply.status_code >= 500:
-            raise CallbackStatusError(
-                f"the bank is overloaded or down (HTTP {reply.status_code}); wait",
-                retryable=True,
-                status_code=reply.status_code,
-                retry_after=reply.retry_after,
-            )
-        return reply
-
-    def _token(self) -> str:
-        if not needs_token(self.handler.credentials):
-            return ""
-        return self.handler.get_token(max(self.until - _clock.now(), 0.001))
-
-    def _post(self, token: str) -> Reply:
-        signed = self.handler.credentials.sign(token, "POST", self.url, self.body)
+    def _post(self, session: requests.Session, body: bytes, until: float, sign: Sign) -> Reply:
+        signed = sign("POST", self.url, body)
         return exchange(
-            self.session,
+            session,
             "POST",
             self.url,
             headers={"Content-Type": "application/json", "Accept": "application/json", **signed},
-            body=self.body,
-            timeout=self.timeout,
-            deadline=self.until,
+            body=body,
+            timeout=self._timeout,
+            deadline=until,
         )
 
 
@@ -210,13 +192,13 @@ def _serialised(payload: object) -> bytes:
 def _response(reply: Reply) -> CallbackStatusResponse:
     body = json_object(reply.body)
     if body is None:
-        text = reply.body[: 4 * _LONGEST_TEXT].decode(errors="replace")
-        body = {"StatusCode": "06", "StatusDesc": text[:_LONGEST_TEXT]}
+        text = reply.body[: 4 * _MAX_TEXT_CHARS].decode(errors="replace")
+        body = envelope(FAILURE, text[:_MAX_TEXT_CHARS])
+    status_code, status_desc = read_envelope(body)
     return CallbackStatusResponse(
         http_status=reply.status_code,
-        # The bank has another shape for what its gateway refuses.
-        status_code=str(body.get("StatusCode", body.get("ErrorCode", "06"))),
-        status_desc=str(body.get("StatusDesc", body.get("ErrorDescription", ""))),
+        status_code=status_code,
+        status_desc=status_desc,
         body=body,
         retry_after=reply.retry_after,
     )

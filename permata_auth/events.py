@@ -1,4 +1,4 @@
-"""What a handler tells its event hooks: frozen records, with no secret in them."""
+"""The events that a handler passes to its hooks: frozen records with no secret in them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ logger = Log(__name__)
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """The fields of all events: when it happened (aware UTC), in which handler, for which call.
+    """The fields of all events.
 
-    A login's events are told in their order once it has ended: its token is in place by then, and
-    its callers are free.
+    A login's events are passed on in their order once it has ended: its token is in place by then,
+    and its callers are free.
+
+    Args:
+        at: The moment at which it happened; aware UTC.
+        handler: The handler's name.
+        unique_id: The mark of the call that set it off, as given to ``get_token()``.
+        request_id: The other mark of that call.
     """
 
     at: datetime
@@ -36,7 +42,13 @@ class LoginStarted(Event):
 
 @attrs.frozen(kw_only=True)
 class LoginSucceeded(Event):
-    """A login gave a token; ``duration`` in seconds."""
+    """A login gave a token.
+
+    Args:
+        fingerprint: The token's: the first 8 hex digits of its SHA-256.
+        expires_at: The token's expiry; aware UTC.
+        duration: The seconds that the login took, all attempts included.
+    """
 
     fingerprint: str
     expires_at: datetime
@@ -45,7 +57,13 @@ class LoginSucceeded(Event):
 
 @attrs.frozen(kw_only=True)
 class LoginFailed(Event):
-    """A login gave up; ``error`` is the name of the error's class, ``duration`` in seconds."""
+    """A login gave up.
+
+    Args:
+        error: The name of the error's class.
+        message: The error's text.
+        duration: The seconds that the login took, all attempts included.
+    """
 
     error: str
     message: str
@@ -54,9 +72,12 @@ class LoginFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class LoginPostponed(Event):
-    """No login starts before ``until`` (aware UTC), after a failure.
+    """A pause begins after a failure.
 
-    ``error`` is the name of the error's class.
+    Args:
+        until: No login starts before this moment; aware UTC.
+        error: The name of the class of the failure's error.
+        message: The error's text.
     """
 
     until: datetime
@@ -66,14 +87,24 @@ class LoginPostponed(Event):
 
 @attrs.frozen(kw_only=True)
 class LoginAbandoned(Event):
-    """A login took longer than its budget of ``budget`` seconds; its outcome will be ignored."""
+    """A login took longer than its budget; its outcome will be ignored.
+
+    Args:
+        budget: The budget, in seconds.
+    """
 
     budget: float
 
 
 @attrs.frozen(kw_only=True)
 class TokenSwapped(Event):
-    """The handler serves a new token, from a login or (``is_shared``) from the store."""
+    """The handler serves a new token.
+
+    Args:
+        fingerprint: The new token's.
+        expires_at: The new token's expiry; aware UTC.
+        is_shared: Whether it came from the store and not from a login of this process.
+    """
 
     fingerprint: str
     expires_at: datetime
@@ -82,14 +113,23 @@ class TokenSwapped(Event):
 
 @attrs.frozen(kw_only=True)
 class TokenInvalidated(Event):
-    """The token was dropped before its time."""
+    """The token was dropped before its time.
+
+    Args:
+        fingerprint: The dropped token's.
+    """
 
     fingerprint: str
 
 
 @attrs.frozen(kw_only=True)
 class RefreshScheduled(Event):
-    """The token will be refreshed in the background."""
+    """The token will be refreshed in the background.
+
+    Args:
+        fingerprint: The token's.
+        next_refresh_at: The moment of the refresh; aware UTC.
+    """
 
     fingerprint: str
     next_refresh_at: datetime
@@ -97,7 +137,11 @@ class RefreshScheduled(Event):
 
 @attrs.frozen(kw_only=True)
 class RefreshSkipped(Event):
-    """The token will not be refreshed in the background, but on demand once it has expired."""
+    """The token will not be refreshed in the background, but on demand once it has expired.
+
+    Args:
+        fingerprint: The token's.
+    """
 
     fingerprint: str
 
@@ -119,11 +163,11 @@ class InboundCallAnswered(Event):
 
 
 class EventHooks:
-    """The hooks of one handler. Thread-safe. An event that a hook raises for is told to the others.
+    """The hooks of one handler. Thread-safe. A hook that raises does not keep events from others.
 
     Args:
-        handler: The handler's name, for each event.
-        first: A hook to begin with.
+        handler: The handler's name, which each event carries.
+        first: A hook to begin with, or None.
     """
 
     def __init__(self, handler: str, first: Callable[[Event], object] | None = None) -> None:
@@ -137,8 +181,8 @@ class EventHooks:
         """Call ``hook`` with every event from now on.
 
         Args:
-            hook: Called mostly in a thread of the handler's; it should return at once. What it
-                raises is logged once.
+            hook: Called with an :class:`Event`, mostly in a thread of the handler's; it should
+                return at once. The first exception that it raises is logged.
         """
         if not callable(hook):
             raise ConfigurationError("on_event, or any event hook, must be callable")
@@ -153,13 +197,18 @@ class EventHooks:
         self._hooks = tuple(each for each in self._hooks if each != hook)
 
     def emit(self, kind: Callable[..., Event], **fields: object) -> None:
-        """Make an event now, and tell it now, or after the login that it belongs to."""
+        """Make an event now, and pass it on now, or after the login that it belongs to.
+
+        Args:
+            kind: The event's class.
+            fields: The fields of that class.
+        """
         if self._hooks:
             marks = {**ids(), "handler": self._handler}
             event = kind(at=_clock.at(_clock.now()), **marks, **fields)
-            tell(functools.partial(self._tell, event))
+            tell(functools.partial(self._call_hooks, event))
 
-    def _tell(self, event: Event) -> None:
+    def _call_hooks(self, event: Event) -> None:
         for hook in self._hooks:
             with contained(self._report):
                 hook(event)

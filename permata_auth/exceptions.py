@@ -19,12 +19,34 @@
     │   └── InvalidTokenResponseError          a 2xx that holds no usable token
     ├── CallbackStatusError                    a callback status could not be delivered
     ├── SignatureError                         a request or a webhook cannot be signed or verified
-    ├── WebhookPayloadError                    a webhook's body is not what it must be
+    ├── WebhookPayloadError                    a webhook's body is not acceptable
     └── TokenStoreError                        a shared token store failed
 
 ``retryable`` says whether the same call may succeed later with nothing changed, ``retry_after``
 after how many seconds at the earliest, where that is known. No error holds a request, a response,
 a token or a secret; all of them survive :mod:`pickle` and :mod:`copy`.
+
+After a failed login no other one starts for a while. A call with a live token never notices; a call
+without one raises a copy of the error at once, whose ``retry_after`` is the rest of the pause.
+
+=======================================  ============================================  =============
+after                                    pause                                         for
+=======================================  ============================================  =============
+no response, 429, 5xx                    0.25 to 0.5 s, doubled each time to 5 s       callers,
+                                                                                       ``refresh()``
+the same in the background               1 s, doubled to 60 s, with one attempt in     the timer
+                                         the last 10 s before expiry
+the same with ``Retry-After``            as long as it says, 300 s at most             everything
+refused credentials                      5 s (``refusal_memory_secs``), doubled to     callers, the
+                                         300 s                                         timer
+any other failure                        5 s, doubled to 60 s                          callers, the
+                                                                                       timer
+the second token in a row that the bank  5 s, doubled to 300 s; meanwhile the token    callers, the
+rejects before it accepted a call        stays, and callers get the bank's response    timer
+=======================================  ============================================  =============
+
+A success ends all pauses. With a token store all processes share one series of attempts; a worker
+with corrected secrets is not held up by the others.
 """
 
 from __future__ import annotations
@@ -33,8 +55,10 @@ from __future__ import annotations
 class PermataAuthError(Exception):
     """The root of the tree: catch it to catch everything that this library raises on purpose.
 
-    ``retry_after``: the seconds until it makes sense to try again, where that is known.
-    ``handler``: the name of the handler that raised it, shown at the end of the text.
+    Attributes:
+        retryable: Whether the same call may succeed later with nothing changed.
+        retry_after: The seconds until it makes sense to try again, or None where that is unknown.
+        handler: The name of the handler that raised the error, shown at the end of its text.
     """
 
     retryable: bool = False
@@ -51,9 +75,14 @@ class ConfigurationError(PermataAuthError, ValueError):
 
 
 class TransportError(PermataAuthError):
-    """No HTTP response arrived; the message says who can help, and ``retryable`` if waiting does.
+    """No HTTP response arrived; the message names the remedy, ``retryable`` says if waiting helps.
 
-    The step is named by the message: the name's look-up, connecting, TLS, a proxy, the protocol.
+    The message names the step that failed: the name's look-up, connecting, TLS, a proxy, the
+    protocol.
+
+    Args:
+        message: The sentence that ``str()`` shows.
+        retry_after: The seconds until it makes sense to try again; None where that is unknown.
     """
 
     retryable = True
@@ -74,10 +103,15 @@ class CertificateError(TransportError):
 
 
 class TokenEndpointError(PermataAuthError):
-    """The token endpoint responded without a token; the message says who can change that.
+    """The token endpoint responded without a token; the message names the remedy.
 
-    ``error`` and ``error_description`` are the bank's own words, shortened and with every
-    credential removed.
+    Args:
+        message: The sentence that ``str()`` shows.
+        status_code: The HTTP status of the response, or None.
+        error: The bank's error code, or None. Like the description it is in the bank's own words,
+            shortened, and with every credential removed.
+        error_description: The bank's sentence for a person, or None.
+        retry_after: The seconds that the bank asks to wait (``Retry-After``), or None.
     """
 
     def __init__(
@@ -135,7 +169,14 @@ class InvalidTokenResponseError(TokenEndpointError):
 
 
 class CallbackStatusError(PermataAuthError):
-    """A callback status could not be delivered; the message says whether to send it again."""
+    """A callback status could not be delivered; the message says whether to send it again.
+
+    Args:
+        message: The sentence that ``str()`` shows.
+        retryable: Whether waiting may help; not by default, as a wrong payload stays wrong.
+        status_code: The HTTP status of the bank's response, or None.
+        retry_after: The seconds that the bank asks to wait, or None.
+    """
 
     def __init__(
         self,
@@ -158,7 +199,9 @@ class SignatureError(PermataAuthError):
 class WebhookPayloadError(PermataAuthError):
     """A webhook's body is not acceptable; its sender corrects it.
 
-    ``status_code`` is the HTTP status to respond with.
+    Args:
+        message: The sentence that ``str()`` and the response show.
+        status_code: The HTTP status of the response; 400 by default, a malformed request.
     """
 
     def __init__(self, message: str, *, status_code: int = 400) -> None:

@@ -5,26 +5,28 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import attrs
-
 from . import _clock
-from ._logging import tagged
+from ._logging import Log
 from ._pace import Asker
+from ._readiness import HandlerInfo, Health, Readiness
+from ._reports import Reports
 from ._schedule import RefreshSchedule
 from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
-from ._token_life import TokenLife
 from .events import Event, EventHooks
 from .exceptions import ConfigurationError
 from .login import LoginClient, RetryPolicy
-from .scheduler import TokenScheduler
+from .scheduler import NOT_NEEDED, TokenScheduler
 from .schemes.base import Scheme
 from .stores.base import TokenStore
 from .stores.sharing import share
 from .tokens import AccessToken
+
+__all__ = ["HandlerInfo", "Health", "LoginHandler"]
+
+logger = Log(__name__)
 
 # The clock by a name of this module's own, since the path of a live token reads it and little else.
 _now = _clock.now
@@ -33,42 +35,7 @@ _now = _clock.now
 _GRACE_SECS = 0.25
 
 
-@attrs.frozen(kw_only=True)
-class HandlerInfo:
-    """A handler's state, as it was when asked. Times are aware UTC; None where there is none.
-
-    ``fingerprint`` is the first 8 hex digits of the token's SHA-256; ``waiting`` counts the
-    callers that wait for a login; ``next_login_at`` is the end of a pause after failures.
-    """
-
-    fingerprint: str | None
-    expires_at: datetime | None
-    seconds_left: float
-    next_refresh_at: datetime | None
-    logins: int
-    failed_logins: int
-    last_error: str | None
-    last_error_at: datetime | None
-    waiting: int
-    last_login_at: datetime | None
-    next_login_at: datetime | None
-
-    def __str__(self) -> str:
-        token = f"token {self.fingerprint}, {self.seconds_left:.0f} s left"
-        refresh = f"refresh at {self.next_refresh_at:%H:%M:%SZ}" if self.next_refresh_at else ""
-        failed = f"{self.failed_logins} failed, last: {self.last_error}" if self.last_error else ""
-        pause = f"no login before {self.next_login_at:%H:%M:%SZ}" if self.next_login_at else ""
-        parts = [
-            token if self.fingerprint else "no token",
-            refresh,
-            f"{self.logins} logins",
-            failed,
-            pause,
-        ]
-        return ", ".join(filter(None, parts))
-
-
-class LoginHandler(TokenLife, Unpicklable):
+class LoginHandler(Readiness, Reports, Unpicklable):
     """Keep a valid access token at hand, for any number of threads.
 
     Nothing happens before the first call: no thread, no connection. Safe after a fork; the child
@@ -91,6 +58,10 @@ class LoginHandler(TokenLife, Unpicklable):
             long enough for a loop not to harm, short enough for a person who corrects them.
         store_timeout_secs: The seconds that a store which fails may cost, once per outage.
         background: False: no timer, on demand only.
+        stop_when_idle: Do not refresh a token that nobody has asked for during its whole life;
+            the next caller waits for a login. False by default: a process that serves requests now
+            and then should have a token for each.
+        clock_correction: As in LoginClient, for a client of the handler's own.
     """
 
     _why_unpicklable = "it owns threads and connections; make one in each process"
@@ -108,12 +79,20 @@ class LoginHandler(TokenLife, Unpicklable):
         refusal_memory_secs: Seconds = 5.0,
         store_timeout_secs: Seconds = 5.0,
         background: bool = True,
+        stop_when_idle: bool = False,
+        clock_correction: bool | None = None,
     ) -> None:
         _check_parts(credentials, client, scheduler)
-        _check_flags(clamp_to_lifetime=clamp_to_lifetime, background=background)
+        _check_flags(
+            clamp_to_lifetime=clamp_to_lifetime,
+            background=background,
+            stop_when_idle=stop_when_idle,
+        )
+        if client is not None and clock_correction is not None:
+            raise ConfigurationError("clock_correction is for the client; give it to that")
         self._credentials = credentials
         self._owns_client = client is None
-        client = client or LoginClient(credentials)
+        client = client or LoginClient(credentials, clock_correction=clock_correction)
         budget = getattr(client, "retry", RetryPolicy()).timeout + _GRACE_SECS
         store_timeout = finite_seconds("store_timeout_secs", store_timeout_secs, above=True)
         shared = share(store, credentials, timeout=store_timeout, budget=budget)
@@ -138,6 +117,7 @@ class LoginHandler(TokenLife, Unpicklable):
             events=events,
             budget=budget,
             refusal_memory=finite_seconds("refusal_memory_secs", refusal_memory_secs),
+            stops_when_idle=stop_when_idle,
         )
 
     def __repr__(self) -> str:
@@ -228,83 +208,6 @@ class LoginHandler(TokenLife, Unpicklable):
         self._notice_fork()
         return self._log_in(Asker.REFRESH, self._snapshot, secs)
 
-    def invalidate(self, token: AccessToken | str | None = None) -> None:
-        """Drop ``token``, which the bank has rejected; do nothing if another one is cached by now.
-
-        The next call looks for a newer token in the store, then logs in. A token that no call was
-        accepted with is dropped too, but from the second such token in a row no sooner than after
-        a pause; until then it is served. Does not wait for a login; with a store, for that.
-
-        Args:
-            token: The token, or its value; None: the one that is cached.
-        """
-        self._notice_fork()
-        snapshot = self._snapshot
-        cached = snapshot.token
-        value = token.value if isinstance(token, AccessToken) else token
-        if cached is None or snapshot.is_dropped or value not in (None, cached.value):
-            return
-        if self._rejections.reject(snapshot) and snapshot.drop():
-            self._rejections.remember(cached)
-            self._discard(cached)
-
-    def note_response(
-        self, token: str, status_code: int, body: bytes = b"", *, is_second: bool = False
-    ) -> bool:
-        """Note how the bank received a call; return whether to send it once more.
-
-        :class:`PermataAuth` and :class:`CallbackStatusClient` do so themselves. True: the bank has
-        rejected the token, and :meth:`get_token` will give another one. A token with which a call
-        was accepted is replaced at once when the bank rejects it later. Costs next to nothing for
-        an accepted call; blocks for a store alone, after a rejected token.
-
-        Args:
-            token: The value that the call carried.
-            status_code: The HTTP status of the response.
-            body: The body of the response; needed for 401 and 403 alone.
-            is_second: The call has been sent again already: the token is not replaced now.
-        """
-        if self._credentials.is_token_rejected(status_code, body):
-            if not is_second:
-                self.invalidate(token)
-                return self._snapshot.live is None or self._snapshot.value != token
-            note = self._rejections.reject
-        else:
-            note = self._rejections.accept
-        snapshot = self._snapshot
-        if status_code < 500 and snapshot.value == token and not snapshot.is_accepted:
-            note(snapshot)
-        return False
-
-    def clear_cache(self) -> None:
-        """Forget the token, and every pause but one that the bank asked for; keep the schedule."""
-        self._notice_fork()
-        self._pace.clear()
-        snapshot = self._snapshot
-        if snapshot.token is not None and snapshot.drop():
-            self._discard(snapshot.token)
-
-    def info(self) -> HandlerInfo:
-        """Return a snapshot of the state. Never blocks, never logs in."""
-        self._notice_fork()
-        token = self._snapshot.live
-        schedule = self.scheduler.info()
-        message, failed_at = self._last_error or (None, None)
-        paused_until = self._pace.next_login_at
-        return HandlerInfo(
-            fingerprint=token.fingerprint if token else None,
-            expires_at=_clock.at(token.deadline) if token else None,
-            seconds_left=token.expires_in() if token else 0.0,
-            next_refresh_at=schedule.next_refresh_at if schedule else None,
-            logins=self._logins,
-            failed_logins=self._failed_logins,
-            last_error=message,
-            last_error_at=failed_at,
-            waiting=self._flights.waiting,
-            last_login_at=self._last_login_at,
-            next_login_at=_clock.at(paused_until) if paused_until else None,
-        )
-
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
@@ -318,30 +221,21 @@ class LoginHandler(TokenLife, Unpicklable):
         """
         secs = timeout_secs(timeout)
         self._notice_fork()
+        self._stopped.set()
         if self._owns_client:
             self._client.close()  # first: it ends a login's wait for its next attempt
         self._schedule.shutdown(self, secs)
         self._flights.wait_told(secs)
 
-    def _obtain(
-        self, timeout: float | None, unique_id: str | None, request_id: str | None
-    ) -> AccessToken:
-        secs = timeout_secs(timeout)
-        self._notice_fork()
-        snapshot = self._snapshot
-        token = snapshot.live
-        if token is not None:  # the first call after a fork: the timer stayed with the parent
-            self._schedule.start(token)
-            snapshot.restore(token)
-            return token
-        with tagged(unique_id=unique_id, request_id=request_id):
-            return self._log_in(Asker.CALLER, snapshot, secs)
 
-
-def _refresh(reference: weakref.ref[LoginHandler]) -> None:
+def _refresh(reference: weakref.ref[LoginHandler]) -> object:
     handler = reference()
-    if handler is not None:
-        handler._log_in(Asker.TIMER, handler._snapshot)
+    if handler is None:
+        return NOT_NEEDED
+    if not handler._snapshot.is_asked:
+        logger.info("Token not refreshed: nobody has asked for it during its life")
+        return NOT_NEEDED
+    return handler._log_in(Asker.TIMER, handler._snapshot)
 
 
 def _host(credentials: Any) -> str:

@@ -7,18 +7,20 @@ import requests
 import tenacity
 
 from . import _clock
+from ._clock_offset import ClockOffset, Reading
 from ._http import Connections, Reply, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
 from ._settings import Unpicklable, duration, require_members, seconds
 from .exceptions import (
+    ClockError,
     ConfigurationError,
     InvalidTokenResponseError,
     PermataAuthError,
     TokenEndpointError,
     TransportError,
 )
-from .schemes.base import Scheme, TokenRequest, TokenResponse
+from .schemes.base import Scheme, TokenResponse
 from .tokens import AccessToken
 
 logger = Log(__name__)
@@ -106,6 +108,9 @@ class LoginClient(Unpicklable):
         session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
             here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
             take no part. Proxies and CA bundle from the environment work without one.
+        clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
+            the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
+            by default, so that a wrong clock costs one request and no call.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -117,11 +122,14 @@ class LoginClient(Unpicklable):
         retry: RetryPolicy | None = None,
         timeout: tuple[float, float] | float = (5.0, 15.0),
         session: requests.Session | None = None,
+        clock_correction: bool | None = None,
     ) -> None:
         require_members(Scheme, "credentials", credentials)
         if not isinstance(retry, RetryPolicy | None):
             raise ConfigurationError("retry must be a RetryPolicy")
         self.retry = retry or RetryPolicy()
+        #: How far this machine's clock is off, for the signatures of calls too.
+        self.clock = ClockOffset(clock_correction)
         self._scheme = credentials
         self._timeout = connect_and_read(timeout)
         self._connections = Connections(session)
@@ -166,8 +174,17 @@ class LoginClient(Unpicklable):
         self._connections.close()
 
     def _attempt(self, session: requests.Session, until: float) -> AccessToken:
-        asked_at = _clock.now()
-        request = self._scheme.token_request()
+        """Send one request, or two where the first one's response corrects this clock."""
+        try:
+            return self._ask(session, until)
+        except _ClockCorrected:
+            return self._ask(session, until, is_second=True)
+
+    def _ask(
+        self, session: requests.Session, until: float, *, is_second: bool = False
+    ) -> AccessToken:
+        asked_at, used = _clock.now(), self.clock.current
+        request = self._scheme.token_request(**used.arguments)
         reply = exchange(
             session,
             "POST",
@@ -178,10 +195,17 @@ class LoginClient(Unpicklable):
             deadline=until,
             setting=request.url_setting,
         )
+        took = _clock.now() - asked_at
+        reading = Reading(url=request.url, headers=reply.headers, took=took, used=used)
         try:
-            return self._read(reply, asked_at)
+            token = self._read(reply, asked_at)
         except TokenEndpointError as error:
-            raise _completed(error, request, reply) from None
+            is_refused = isinstance(error, ClockError)
+            if is_refused and self.clock.correct(reading, is_second=is_second):
+                raise _ClockCorrected from None
+            raise _completed(error, request.url, reply) from None
+        self.clock.confirm(reading)
+        return token
 
     def _read(self, reply: Reply, asked_at: float) -> AccessToken:
         if not 200 <= reply.status_code < 300:
@@ -216,14 +240,16 @@ class LoginClient(Unpicklable):
         return self._scheme.default_lifetime
 
 
-def _completed(
-    error: TokenEndpointError, request: TokenRequest, reply: Reply
-) -> TokenEndpointError:
+class _ClockCorrected(Exception):  # noqa: N818 - no error: the request is made anew at once
+    pass
+
+
+def _completed(error: TokenEndpointError, url: str, reply: Reply) -> TokenEndpointError:
     """Add what a scheme cannot know: where the response came from, and when to ask again."""
     error.status_code = reply.status_code
     error.retry_after = reply.retry_after
     asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"
-    where = f"{host_and_port(request.url)}"
+    where = f"{host_and_port(url)}"
     if reply.status_code < 300:
         where += f" (HTTP {reply.status_code})"
     error.args = (f"{where}: {error}{asked}",)

@@ -32,6 +32,9 @@ from .exceptions import ConfigurationError
 
 logger = Log(__name__)
 
+#: What a callback returns that had nothing to do: no record tells of a refresh.
+NOT_NEEDED = object()
+
 
 @attrs.frozen
 class SchedulerConfig:
@@ -271,12 +274,15 @@ class TokenScheduler(Unpicklable):
             self._give_up(schedule)
             return
         try:
-            schedule.callback()
+            outcome = schedule.callback()
         except BaseException as error:  # SystemExit too would end the schedule without a trace
             self._retry(schedule, error)
         else:
             self._running.get().end(schedule)
-            logger.info("Token refresh by scheduler completed successfully", scheduler=self.name)
+            if outcome is not NOT_NEEDED:
+                logger.info(
+                    "Token refresh by scheduler completed successfully", scheduler=self.name
+                )
 
     def _retry(self, failed: Schedule, error: BaseException) -> None:
         failed.failure = describe(error)

@@ -54,7 +54,7 @@ def permata_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 @pytest.fixture
 def permata_handler(permata_sandbox: Sandbox) -> Iterator[LoginHandler]:
     """Make a handler with the credentials of ``permata_sandbox``."""
-    from .handler import LoginHandler  # noqa: PLC0415 - what every test session would import
+    from .handler import LoginHandler  # noqa: PLC0415 - else every test session would import it
 
     with LoginHandler(permata_sandbox.credentials()) as handler:
         yield handler
@@ -75,10 +75,13 @@ def permata_environment(
 
 
 class PermataClock:
-    """The clock that lifetimes are judged by, as a test moves it; made by ``permata_clock``.
+    """The clock of token lifetimes, which a test moves; made by ``permata_clock``.
 
-    It goes with the time of the process, which is the wall clock, or what freezegun and
-    time-machine make of that. Signatures bear that time unmoved: the bank checks it.
+    It goes with the time of the process: the wall clock, or the time that freezegun or
+    time-machine set. Signatures bear that time unmoved, since the bank checks it.
+
+    Args:
+        now: The seconds that it shows at first, on the clock of :mod:`permata_auth._clock`.
     """
 
     def __init__(self, now: float) -> None:
@@ -86,10 +89,10 @@ class PermataClock:
         self._moved = 0.0
 
     def move(self, seconds: float) -> None:
-        """Let so many seconds pass at once. Timers do not notice: what is due comes on demand.
+        """Let so many seconds pass at once. Timers do not notice: a due refresh comes on demand.
 
         Args:
-            seconds: How much older all tokens are; a token of the bank lives for 900.
+            seconds: The time by which all tokens age; a token of the bank lives for 900.
         """
         self._moved += seconds
 
@@ -99,14 +102,14 @@ class PermataClock:
 
 
 def _wall() -> float:
-    # Not time.time(): to some threads freezegun shows the real one.
+    # Not time.time(): freezegun shows the real time to some threads.
     return datetime.datetime.now(datetime.timezone.utc).timestamp()
 
 
 @pytest.fixture
 def permata_clock(monkeypatch: pytest.MonkeyPatch) -> PermataClock:
     """Make tokens age as the test moves the clock, or as it moves the time of the whole process."""
-    from . import _clock, handler  # noqa: PLC0415 - what every test session would import
+    from . import _clock, handler  # noqa: PLC0415 - else every test session would import it
 
     clock = PermataClock(_clock.now())
     monkeypatch.setattr(_clock, "now", clock.now)
@@ -118,7 +121,7 @@ def permata_clock(monkeypatch: pytest.MonkeyPatch) -> PermataClock:
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the waits between attempts zero, ``Retry-After`` included."""
-    from .login import RetryPolicy  # noqa: PLC0415 - what every test session would import
+    from .login import RetryPolicy  # noqa: PLC0415 - else every test session would import it
 
     retrying = RetryPolicy.retrying
 

@@ -25,11 +25,17 @@ def _aware(instance: object, attribute: attrs.Attribute[datetime], value: dateti
 
 @attrs.frozen(kw_only=True)
 class AccessToken(Secret):
-    """An access token and its life (RFC 6749 section 5.1). Never shows its value unless asked.
+    """An access token and its life (RFC 6749 section 5.1). The repr does not show its value.
 
-    ``issued_at`` is when it was asked for, ``expires_at`` when it ends: aware datetimes. From its
-    creation on, its life runs on a clock that counts suspended time and ignores wall-clock steps
-    of less than two minutes.
+    From its creation on, its life runs on a clock that counts suspended time and ignores
+    wall-clock steps of less than two minutes.
+
+    Args:
+        value: The token itself: printable ASCII.
+        expires_at: The moment at which it dies; an aware datetime.
+        issued_at: The moment at which it was asked for; an aware datetime, now by default.
+        token_type: How calls present it; the bank issues ``Bearer`` tokens (RFC 6750).
+        scope: The scope that the bank granted, or None where it names none.
     """
 
     _why_unpicklable = "it is a secret; send token.value by a channel meant for secrets"
@@ -41,7 +47,7 @@ class AccessToken(Secret):
     )
     token_type: str = "Bearer"
     scope: str | None = None
-    #: When it expires on the clock of :mod:`permata_auth._clock`: what every decision goes by.
+    #: The expiry on the clock of :mod:`permata_auth._clock`, by which every decision is made.
     deadline: float = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:

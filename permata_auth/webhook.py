@@ -1,4 +1,4 @@
-"""Webhooks of the provider: verified, classified, forwarded to the bank, and answered."""
+"""Webhooks of the provider: verified, classified and forwarded to the bank."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import hmac
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
 
+from ._bank import FAILURE, SUCCESS, envelope
+from ._json import BodyError, strict_object
 from ._logging import Log, tagged
+from ._settings import require_bool, require_count
 from ._signals import is_thrown_by_signal
 from .callback_status import CallbackStatusClient
 from .exceptions import (
@@ -24,9 +26,11 @@ from .exceptions import (
 
 logger = Log(__name__)
 
-_LONGEST_ID = 200
+DEFAULT_MAX_BODY_BYTES = 1_048_576
+_MAX_ID_CHARS = 200
 _MAX_QUERY_CHARS = 8192
 _STATUSES_WITHOUT_CONTENT = (204, 205, 304)
+#: In a path: every item of a list.
 _EACH = object()
 _STATUSES = ("entry", _EACH, "changes", _EACH, "value", "statuses")
 _MESSAGE_TYPES = (
@@ -49,7 +53,8 @@ class WebhookResponse:
         kind: ``delivery_receipt``, ``inbound_flow``, ``ignored`` or ``invalid``; ``verification``
             for a GET request of the provider that is accepted.
         request_id: The id that all log records of the webhook carry.
-        challenge: The text that answers such a GET request, in place of ``body``; else None.
+        challenge: The text with which such a GET request is answered, in place of ``body``; None
+            for every other response.
     """
 
     http_status: int
@@ -76,21 +81,22 @@ class WebhookResponse:
 class WebhookProcessor:
     """Process webhooks of the WhatsApp Business provider. Thread-safe.
 
-    It is closed by default: without an app secret, anybody who knows the endpoint's URL could have
-    the bank sent callback statuses in this client's name. Raises ConfigurationError for wrong
-    arguments, and for neither ``app_secrets`` nor ``allow_unsigned``.
+    A processor is closed by default: without an app secret, anybody who knows the endpoint's URL
+    could send callback statuses to the bank in this client's name. Raises ConfigurationError for
+    wrong arguments, and for neither ``app_secrets`` nor ``allow_unsigned``.
 
     Args:
         client: Delivers webhooks to the bank; a :class:`CallbackStatusClient`.
         app_secrets: The provider's app secrets, as a list of str or bytes. Each webhook must carry
-            an ``X-Hub-Signature-256`` made with one of them; several serve for a rotation.
+            an ``X-Hub-Signature-256`` made with one of them; several allow a rotation. None by
+            default, so that the choice between a secret and ``allow_unsigned`` is the caller's.
         allow_unsigned: Whether webhooks are taken from anybody, for tests and for endpoints that
-            are protected in another way. It applies where ``app_secrets`` is empty: with a secret,
-            an unsigned webhook is always refused.
-        verify_token: The text by which :meth:`verify` knows the provider, which gives the same
-            text when it verifies the endpoint; None refuses every verification.
-        max_body_bytes: The size above which a body is refused without a look at it, in bytes; the
-            default, 1 MiB, holds hundreds of delivery receipts.
+            are protected in another way; False by default, as anybody can send one. It applies
+            where ``app_secrets`` is empty: with a secret, an unsigned webhook is always refused.
+        verify_token: The text that the provider sends when it verifies the endpoint by
+            :meth:`verify`; None, the default, refuses every verification.
+        max_body_bytes: The size in bytes above which a body is refused unread; the default, 1 MiB,
+            holds hundreds of delivery receipts.
     """
 
     def __init__(
@@ -100,16 +106,12 @@ class WebhookProcessor:
         app_secrets: Iterable[str | bytes] = (),
         allow_unsigned: bool = False,
         verify_token: str | None = None,
-        max_body_bytes: int = 1_048_576,
+        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
     ) -> None:
         if isinstance(client, type) or not callable(getattr(client, "send", None)):
             raise ConfigurationError("client must be a CallbackStatusClient")
-        if isinstance(max_body_bytes, bool) or not isinstance(max_body_bytes, int):
-            raise ConfigurationError("max_body_bytes must be a whole number")
-        if max_body_bytes < 1:
-            raise ConfigurationError("max_body_bytes must be at least 1")
-        if not isinstance(allow_unsigned, bool):
-            raise ConfigurationError("allow_unsigned must be True or False")
+        require_count("max_body_bytes", max_body_bytes)
+        require_bool("allow_unsigned", allow_unsigned)
         self._client = client
         self._app_secrets = tuple(_secrets(app_secrets))
         if not self._app_secrets and not allow_unsigned:
@@ -134,13 +136,13 @@ class WebhookProcessor:
 
         The provider sends ``hub.mode=subscribe``, ``hub.verify_token`` and ``hub.challenge``, and
         expects the challenge as plain text. Never raises, never blocks. Any other query, and one
-        with one of these parameters twice, is answered with 403.
+        with one of these parameters twice, gets a 403.
 
         Args:
-            query: The query as it came (``a=1&b=2``), or a mapping of its parameters to their
+            query: The query as received (``a=1&b=2``), or a mapping of its parameters to their
                 text, or to a list of texts.
         """
-        request_id = f"req-{uuid.uuid4()}"
+        request_id = _random_id()
         mode, token, challenge = _query_texts(
             query, "hub.mode", "hub.verify_token", "hub.challenge"
         )
@@ -154,17 +156,18 @@ class WebhookProcessor:
         with tagged(request_id=request_id):
             logger.info("Webhook endpoint verified by the provider")
         return attrs.evolve(
-            _own_answer(200, "Success", "verification", request_id), challenge=challenge
+            _own_response(200, "Success", "verification", request_id), challenge=challenge
         )
 
     def process(self, body: bytes, headers: Mapping[str, str] | None = None) -> WebhookResponse:
-        """Process one webhook, as it came, and return the response to it.
+        """Process one webhook and return the response to it.
 
-        What is not acceptable is answered with 400, 401 or 413 and not forwarded. A delivery
+        A webhook that is not acceptable gets 400, 401 or 413 and is not forwarded. A delivery
         receipt or an inbound flow goes to the bank byte for byte, and the bank's response comes
         back; if there is none, the response is 502, or 504 after a timeout, so that the sender
-        tries again. Blocks as long as :meth:`CallbackStatusClient.send`. Raises nothing of its own;
-        what a signal handler throws into the thread passes.
+        tries again. Delivery is at least once: where the bank's response is lost, a retry may
+        deliver a second time. Blocks as long as :meth:`CallbackStatusClient.send`. Raises nothing
+        of its own; an exception that a signal handler throws into the thread passes.
 
         Every log record of a webhook carries its request id: ``req-`` and its ``xid`` or ``id``.
 
@@ -172,16 +175,18 @@ class WebhookProcessor:
             body: The bytes of the request's body, unchanged: the signature covers them.
             headers: The request's headers, in any case; anything with ``items()``.
         """
-        request_id = f"req-{uuid.uuid4()}"
+        request_id = _random_id()
         try:
             body = _as_bytes(body)
             self._check_signature(body, headers)
-            payload = _parsed(body)
+            payload = strict_object(body)
+        except BodyError as error:
+            return refused(WebhookPayloadError(str(error)), request_id)
         except WebhookPayloadError as error:
             return refused(error, request_id)
         request_id = _request_id(payload) or request_id
         with tagged(request_id=request_id):
-            return self._answer(body, _kind(payload), request_id)
+            return self._forward(body, _kind(payload), request_id)
 
     def _check_signature(self, body: bytes, headers: Mapping[str, str] | None) -> None:
         if len(body) > self._max_body_bytes:
@@ -199,29 +204,29 @@ class WebhookProcessor:
         if True not in matches:
             raise WebhookPayloadError("the signature is missing or wrong", status_code=401)
 
-    def _answer(self, body: bytes, kind: str, request_id: str) -> WebhookResponse:
+    def _forward(self, body: bytes, kind: str, request_id: str) -> WebhookResponse:
         if kind == "ignored":
             logger.debug("Webhook ignored", kind=kind)
-            return _own_answer(200, "Success", kind, request_id)
+            return _own_response(200, "Success", kind, request_id)
         try:
-            answer = self._client.send(body, request_id=request_id)
+            response = self._client.send(body, request_id=request_id)
         except Exception as error:
             if is_thrown_by_signal(error):  # as Celery's soft time limit is: not this call's error
                 raise
             status = 504 if isinstance(error, TimeoutError) else 502
             return _undelivered(status, error, kind, request_id)
-        if answer.http_status < 200:  # an interim response, which no server can send as its last
-            interim = TransportError(f"the bank answered with HTTP {answer.http_status} alone")
+        if response.http_status < 200:  # an interim response, which no server can send as its last
+            interim = TransportError(f"the bank answered with HTTP {response.http_status} alone")
             return _undelivered(502, interim, kind, request_id)
         logger.info(
             "Webhook forwarded, the bank answered with HTTP %d",
-            answer.http_status,
+            response.http_status,
             kind=kind,
-            http_status=answer.http_status,
+            http_status=response.http_status,
         )
         return WebhookResponse(
-            http_status=answer.http_status,
-            body=answer.body,
+            http_status=response.http_status,
+            body=response.body,
             forwarded=True,
             kind=kind,
             request_id=request_id,
@@ -229,17 +234,26 @@ class WebhookProcessor:
 
 
 def refused(error: WebhookPayloadError, request_id: str | None = None) -> WebhookResponse:
-    """Log that a request is refused, and return the response to it."""
-    request_id = request_id or f"req-{uuid.uuid4()}"
+    """Log that a request is refused, and return the response to it.
+
+    Args:
+        error: The reason, and the HTTP status.
+        request_id: Marks the log record; by default a random one.
+    """
+    request_id = request_id or _random_id()
     with tagged(request_id=request_id):
         logger.warning("Webhook refused with HTTP %d: %s", error.status_code, error)
-    return _own_answer(error.status_code, str(error), "invalid", request_id)
+    return _own_response(error.status_code, str(error), "invalid", request_id)
 
 
-def _own_answer(http_status: int, text: str, kind: str, request_id: str) -> WebhookResponse:
+def _random_id() -> str:
+    return f"req-{uuid.uuid4()}"
+
+
+def _own_response(http_status: int, text: str, kind: str, request_id: str) -> WebhookResponse:
     return WebhookResponse(
         http_status=http_status,
-        body={"StatusCode": "00" if http_status == 200 else "06", "StatusDesc": text},
+        body=envelope(SUCCESS if http_status == 200 else FAILURE, text),
         forwarded=False,
         kind=kind,
         request_id=request_id,
@@ -257,7 +271,8 @@ def _undelivered(http_status: int, error: Exception, kind: str, request_id: str)
         kind=kind,
         http_status=http_status,
     )
-    return _own_answer(http_status, "not handed over to the bank; send it again", kind, request_id)
+    text = "not handed over to the bank; send it again"
+    return _own_response(http_status, text, kind, request_id)
 
 
 def _secrets(given: object) -> Iterator[bytes]:
@@ -308,37 +323,10 @@ def _header(headers: Any, name: str) -> str:
     return next((str(value) for key, value in pairs if str(key).lower() == name), "")
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
-    """Parse strictly: what two parsers could read in two ways is not passed on."""
-    with suppress(ValueError, RecursionError):
-        payload = json.loads(
-            body.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=float,  # no number is looked at, and a long int takes long to parse
-        )
-        if not isinstance(payload, dict):
-            raise WebhookPayloadError("the body is no JSON object")
-        return payload
-    # Out here, chained to nothing: a parser's own error holds the whole body.
-    raise WebhookPayloadError("the body is no JSON in UTF-8, or nested too deeply")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise WebhookPayloadError("the body has an object with the same key twice")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise WebhookPayloadError("the body has a number that JSON does not know")
-
-
 def _request_id(payload: dict[str, Any]) -> str | None:
     for given in (payload.get("xid"), payload.get("id")):
         # Nothing that could begin another line of a log.
-        if isinstance(given, str) and given.isprintable() and 0 < len(given) <= _LONGEST_ID:
+        if isinstance(given, str) and given.isprintable() and 0 < len(given) <= _MAX_ID_CHARS:
             return f"req-{given}"
     return None
 

@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-# A shell starts what it runs in the background with Ctrl-C ignored, and every script that a test
+# A shell starts background programs with Ctrl-C ignored, and every script that a test
 # starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""What an authorised call promises: what is signed, what is sent, what is left unread."""
+"""The promises of an authorised call: its signature, its bytes, the unread body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from permata_auth import PermataAuth, PermataCredentials, SignatureError, sign_r
 
 
 class Recording(PermataCredentials):
-    """Credentials that list what they were asked to sign; the bank looks at the body alone."""
+    """Credentials that list the calls they signed; the bank looks at the body alone."""
 
     signed: list[tuple[str, str, bytes]] = []  # noqa: RUF012 - cleared by each test
 

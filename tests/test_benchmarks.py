@@ -1,4 +1,4 @@
-"""The benchmarks run and write what they promise. Their figures are for people, not for tests."""
+"""The benchmarks run, and write the promised files. Their figures are for people, not for tests."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_a_run_prints_its_tables_and_writes_markdown_and_a_chart(tmp_path):
     measures = ["hot_path", "cold_500", "live", "cold_herd", "short_tokens"]
     done = run("--out", str(tmp_path), *(f"--only={measure}" for measure in measures))
     assert done.returncode == 0, done.stderr
-    written = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    written = (tmp_path / "RESULTS.md").read_text(encoding="utf-8")
     for heading in ("permata-auth by itself", "Cost of a call", "Cold start", "Refresh"):
         assert heading in done.stdout
         assert heading in written
-    ElementTree.parse(tmp_path / "benchmarks.svg")
-    chart = (tmp_path / "benchmarks.svg").read_text(encoding="utf-8")
+    ElementTree.parse(tmp_path / "RESULTS.svg")
+    chart = (tmp_path / "RESULTS.svg").read_text(encoding="utf-8")
     assert "32 cold threads: logins" in chart
     assert "lock + dict by hand" in chart
 

@@ -59,7 +59,7 @@ def statuses(bank):
     return [call.status for call in bank.requests if not call.path.endswith("/token")]
 
 
-# What goes out, what comes back
+# The request and the response
 
 
 @pytest.mark.parametrize("payload", [RECEIPT, bytearray(RECEIPT), memoryview(RECEIPT)])

@@ -545,7 +545,7 @@ def no_token_in(text):
 
 
 def test_the_demo_passes_and_prints_plain_lines_where_there_is_no_terminal(secrets):
-    # Whatever asks for colours: an escape sequence in a file is of no use.
+    # Though the environment asks for colours: an escape sequence in a file is of no use.
     ended = run(RUN, "demo", "--seconds", "5", env={"FORCE_COLOR": "1"})
 
     assert (ended.status, ended.err) == (0, "")

@@ -77,6 +77,17 @@ def test_call_replaces_a_rejected_token_once(bank, invoke, url):
     assert len(calls_of(bank)) == 4
 
 
+def test_call_corrects_a_wrong_clock_once(bank, invoke, url):
+    bank.clock_skew = 3600.0
+    assert invoke("call", "GET", url).exit_code == 0
+    bank.clock_skew = 0.0
+    bank.fail_next(1, "headers", fields={"Date": None}, on="token")
+    bank.fail_for(600, "clock", on="calls")
+    result = invoke("call", "GET", url)
+    assert (result.exit_code, json.loads(result.stdout)["ErrorCode"]) == (1, "403")
+    assert [request.status for request in bank.requests] == [403, 200, 200, 200, 403]
+
+
 def test_calls_whose_new_tokens_are_rejected_too_ask_for_a_new_one_twice(
     bank, invoke, url, tmp_path, monkeypatch
 ):

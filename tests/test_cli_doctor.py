@@ -161,7 +161,7 @@ def test_a_bank_that_is_down_for_now_is_worth_waiting_for(bank, environment):
         ({"status": 403, "body": {"ErrorDescription": "Signature Not Valid"}}, 1, "STATIC_KEY"),
         ({"status": 401}, 1, "rejects a token"),
         ({"status": 403}, 1, "ORGANIZATION_NAME"),
-        ({"status": 503}, 75, "HTTP 503; wait"),
+        ({"status": 503}, 75, "(HTTP 503); wait"),
     ],
 )
 def test_a_signed_call_that_is_refused_says_who_can_change_that(

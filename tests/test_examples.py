@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,16 @@ WITH_A_BANK = {
     ],
 }
 WITHOUT = {"custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"]}
+CLIENTS = {
+    "httpx_client": ["200 {'StatusCode': '00'"],
+    "asyncio_calls": ["200 00", "1 logins, token"],
+    "many_merchants": ["TOKO_A 200 00 1 logins", "TOKO_B 200 00 1 logins"],
+    "prometheus_metrics": [
+        'permata_auth_logins_total{client="permata"} 1.0',
+        "permata_auth_token_seconds_left",
+    ],
+}
+NEEDS = {"httpx_client": "httpx", "prometheus_metrics": "prometheus_client"}
 
 
 def run(name, env):
@@ -98,13 +109,59 @@ def test_a_transfer_is_never_sent_again(bank, faults, outcomes, transfers):
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | SNAP)
+@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | CLIENTS | SNAP)
 def test_an_example_is_small(name):
-    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 40
+    assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize(("name", "expected"), CLIENTS.items())
+def test_an_example_of_another_client_runs_by_itself(name, expected):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    lines = run(name, {})
+    assert matches(lines, expected), lines
+
+
+def test_the_httpx_example_sends_a_rejected_call_once_more(bank, make_handler, monkeypatch):
+    httpx = pytest.importorskip("httpx")
+    handler = make_handler(bank.credentials())
+    monkeypatch.setenv("PERMATA_TOKEN_URL", bank.url)  # so that the example starts no bank
+    example = runpy.run_path(str(EXAMPLES / "httpx_client.py"))
+    with httpx.Client(auth=example["PermataHttpxAuth"](handler)) as client:
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+        bank.revoke(handler.get_token())
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+        bank.reject_tokens_for(60)
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 403
+    assert bank.calls_by_status == {"200": 2, "403": 3}
+    assert bank.logins == 3
+
+
+def test_four_calls_of_the_asyncio_example_share_one_login(bank):
+    lines = run("asyncio_calls", bank.environment())
+    assert lines[:4] == ["200 00"] * 4
+    assert bank.logins == 1
+    assert bank.calls_by_status == {"200": 4}
+
+
+def test_the_example_of_users_tests_passes(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider"]
+    ended = subprocess.run(
+        [*command, "-c", str(tmp_path / "pytest.ini"), str(EXAMPLES / "test_balance.py")],
+        env=os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert "3 passed" in ended.stdout
 
 
 def cron(bank, **more):
-    """Run the script for cron; return its exit code and what it printed."""
+    """Run the script for cron; return its exit code."""
     outside = {key: value for key, value in os.environ.items() if not key.startswith("PERMATA_")}
     url = {"BALANCE_URL": bank.url + "/apiservice/x"}
     env = {**outside, "PYTHONPATH": str(EXAMPLES.parent), **bank.environment(), **url, **more}

@@ -1,4 +1,4 @@
-"""What happens when the interpreter ends, whatever is going on at that moment."""
+"""The end of the interpreter, at any moment of a token's life."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_shutdown_in_a_signal_handler_ends_a_service(bank):
             signal.signal(signal.SIGTERM, stop)
             handler.get_token()
             print("ready", flush=True)
-            while True:  # a login each: no pace holds what the program itself has forgotten
+            while True:  # a login each: no pause applies after clear_cache()
                 handler.clear_cache()
                 handler.get_token()
             """

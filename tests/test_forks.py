@@ -1,4 +1,4 @@
-"""What a fork leaves to the child, wherever its parent was at that moment."""
+"""The state of a forked child, wherever its parent was at that moment."""
 
 from __future__ import annotations
 
@@ -282,7 +282,7 @@ def test_a_fork_during_a_login_of_the_parent(fork, stage, token):
 
 
 def test_a_fork_at_each_step_of_a_login_and_of_its_schedule():
-    """Another thread of the parent stands at that very line, with whatever it holds."""
+    """Another thread of the parent stands at that very line, with all its locks."""
     check(
         """
         def child(handler):

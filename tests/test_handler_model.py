@@ -1,4 +1,4 @@
-"""Any history of one handler and one bank, against a model that knows what must come of it."""
+"""Any history of one handler and one bank, against a model of the right outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TINY = 1e-5  # times of tokens are rounded to microseconds
 
 
 class Timer:
-    """What the model knows of a schedule: when it is due, and when it is given up."""
+    """A schedule in the model: its moment, and the moment at which it is given up."""
 
     def __init__(self, due: float, expires: float, expires_at: float) -> None:
         self.due, self.expires, self.expires_at = due, expires, expires_at
@@ -63,7 +63,7 @@ class AgainstAModel(RuleBasedStateMachine):
     def answer(self) -> object:
         return self.mode or self.life
 
-    # What the model knows
+    # The model's state
 
     def seconds_left(self, expires: float, expires_at: float) -> float:
         """Seconds to a death: by the running clock, unless the wall clock is far ahead."""
@@ -91,7 +91,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.retired += [self.token.value] if self.token else []
         self.token = None
 
-    # What a login changes
+    # The changes of a login
 
     def expect_a_login(self) -> None:
         if self.mode is DOWN:
@@ -197,7 +197,7 @@ class AgainstAModel(RuleBasedStateMachine):
         self.forget(BACKOFF, REFUSED, REJECTED)
         self.retire()
 
-    # What the world does
+    # The steps of the world
 
     @rule(mode=st.sampled_from([None, None, DOWN, REFUSES]))
     def the_bank_changes(self, mode) -> None:

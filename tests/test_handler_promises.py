@@ -1,4 +1,4 @@
-"""What a handler promises, seen from outside: logins, tokens, errors, events and records."""
+"""The promises of a handler, seen from outside: logins, tokens, errors, events and records."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_of_a_foreign_error_the_class_alone_is_kept(clock, make_handler, secrets
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), REFUSED, TransportError("no answer")])
 def test_a_foreign_error_and_a_refusal_make_one_login_for_one_call(scripted, error):
-    """What is worth another attempt is the client's business, and nobody else tries again."""
+    """The client alone decides on another attempt, and nothing else tries again."""
     handler, client = scripted(error)
     with pytest.raises(type(error)):
         handler.get_token()

@@ -39,7 +39,7 @@ SLACK = 20.0
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """Take away what the machine's own environment says of proxies and certificates."""
+    """Take away the machine's own proxies and certificates."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -79,7 +79,7 @@ def failure(session, url, **arguments) -> PermataAuthError:
     return error
 
 
-# What goes out and what comes back.
+# The request and the response.
 
 
 def test_an_answer_comes_back_whole(session):

@@ -434,7 +434,7 @@ INHERITED_LOCK = """
     if child == 0:
         for _ in range(2):
             client.login()
-        sys.exit(7)  # with what the interpreter does at its end
+        sys.exit(7)  # with the interpreter's own finalisation
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

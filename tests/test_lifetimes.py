@@ -1,4 +1,4 @@
-"""What the bank may say about a token's life, and how many logins come of it."""
+"""Any lifetime in the bank's words, and the number of logins that it causes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Bank:
 
 
 class SameToken(Bank):
-    """Hands out one token until it dies, with what is left of its life."""
+    """Hands out one token until it dies, with the rest of its life."""
 
     def __init__(self, clock, life, rounding):
         super().__init__(clock, None)

@@ -53,9 +53,11 @@ def make_client():
     """Make clients that wait little, and are closed at the end."""
     clients = []
 
-    def make(scheme, *, budget=30.0, timeout=(5.0, 5.0), session=None, **policy) -> LoginClient:
-        retry = RetryPolicy(**{"wait_initial": 0.01, "wait_max": 0.02, **policy}, timeout=budget)
-        client = LoginClient(scheme, retry=retry, timeout=timeout, session=session)
+    def make(scheme, *, budget=30.0, clock_correction=None, **arguments) -> LoginClient:
+        given = {name: arguments.pop(name) for name in ("timeout", "session") if name in arguments}
+        retry = RetryPolicy(**{"wait_initial": 0.01, "wait_max": 0.02, **arguments}, timeout=budget)
+        given = {"timeout": (5.0, 5.0), "clock_correction": clock_correction} | given
+        client = LoginClient(scheme, retry=retry, **given)
         clients.append(client)
         return client
 
@@ -109,9 +111,9 @@ def test_the_bank_gets_wib_time_and_a_signature_over_the_same_timestamp(bank, cl
 
 
 @pytest.mark.parametrize("skew", [-301, 301, 7 * 3600, -7 * 3600])
-def test_a_clock_that_is_off_is_told_apart_from_wrong_credentials(bank, client, skew):
+def test_a_clock_that_is_off_is_told_apart_from_wrong_credentials(bank, make_client, skew):
     bank.clock_skew = skew
-    error = failure(client)
+    error = failure(make_client(bank.credentials(), clock_correction=False))
     assert type(error) is ClockError
     assert "correct this machine's clock" in str(error)
     assert bank.login_attempts == 1

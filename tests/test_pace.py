@@ -40,7 +40,7 @@ def pace(clock):
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Decide what is drawn: the bounds of the last draw, and how far between them it falls."""
+    """Decide each draw: the bounds of the last one, and how far between them it falls."""
 
     class Draw:
         bounds = None
@@ -311,7 +311,7 @@ def test_a_success_ends_the_counts_too(pace):
         assert fail(pace, error).count == 1
 
 
-# What is told
+# Records and events
 
 
 def test_the_pause_that_lasts_longest_is_named(clock, pace, draw):

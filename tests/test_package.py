@@ -19,6 +19,7 @@ SURFACE = {
     "CallbackStatusResponse",
     "FileTokenStore",
     "HandlerInfo",
+    "Health",
     "LoginClient",
     "LoginHandler",
     "MemoryTokenStore",
@@ -197,6 +198,7 @@ def test_readers_have_these_attributes():
         "waiting",
         "last_login_at",
         "next_login_at",
+        "clock_offset",
     ]
 
 

@@ -1341,3 +1341,11 @@ class AgainstAModel(RuleBasedStateMachine):
 
 TestAgainstAModel = AgainstAModel.TestCase
 TestAgainstAModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_callback_that_was_not_needed_is_no_refresh(clock, make_scheduler, caplog):
+    scheduler = make_scheduler(300, 60)
+    scheduler.start(clock.wall() + 900, lambda: module.NOT_NEEDED)
+    clock.advance(900)
+    assert not scheduler.is_active
+    assert "completed successfully" not in caplog.text

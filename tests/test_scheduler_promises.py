@@ -1,4 +1,4 @@
-"""What a scheduler promises, seen from outside: the calls, the records, what it says of itself."""
+"""The promises of a scheduler, seen from outside: its calls, its records, its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A callback that fails: when it is called again, what it may ask for, and when that ends."""
+"""A callback that fails: when it is called again, the waits that it asks for, and their end."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ BAD_TOKEN = "example-bad-token with-a-space"
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """Take away what the machine's own environment says of proxies and certificates."""
+    """Take away the machine's own proxies and certificates."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -325,7 +325,7 @@ def test_log_records_of_the_whole_life_of_a_token_show_nothing(bank, caplog, sec
 
 
 def test_the_search_would_find_what_it_looks_for(bank, secrets):
-    """The checks above are worth what this one is."""
+    """The checks above are worth no more than this one."""
     token = LoginClient(bank.credentials()).login()
     sent = bank.requests[0].headers
     for secret in (

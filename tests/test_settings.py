@@ -230,7 +230,7 @@ def test_no_url_means_loopback_here_and_another_host_on_the_wire(url):
     if url_problem(url, allow_insecure_http=False) is not None:
         return
     try:
-        host = parse_url(url).host  # what the connection will be made to
+        host = parse_url(url).host  # the connection's host
     except ValueError:
         return
     assert is_loopback((host or "").strip("[]"))

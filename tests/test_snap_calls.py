@@ -240,6 +240,13 @@ def test_an_asymmetric_redirect_within_the_origin_is_signed_anew(asymmetric, sna
     assert first.headers["x-external-id"] != second.headers["x-external-id"]
 
 
+def test_a_call_without_a_token_says_nothing_of_a_token(snap_bank, make_handler):
+    handler = make_handler(snap_bank.credentials())
+    for _ in range(2):
+        assert handler.note_response("", 401, compact(REJECTED[1])) is False
+        assert handler.get_token() == "example-snap-token-1"
+
+
 def test_callbacks_need_no_login_either(asymmetric, snap_bank):
     snap_bank.responses = [REJECTED, ("503 Service Unavailable", {})]
     retry = RetryPolicy(wait_initial=0.0, wait_max=0.0)

@@ -96,6 +96,7 @@ def test_every_code_has_its_outcome(code, message, outcome, kind):
     status = int(str(code)[:3])
     assert SnapCredentials.outcome(status, body) == outcome
     assert credentials().is_token_rejected(status, body) == (outcome == "token_rejected")
+    assert credentials().is_timestamp_rejected(status, body) == (outcome == "clock")
     asymmetric = credentials(transaction_signature="asymmetric")
     assert asymmetric.is_token_rejected(status, body) is False
 

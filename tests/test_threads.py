@@ -156,7 +156,7 @@ def test_a_fork_waits_a_quarter_of_a_second_at_most(monkeypatch, tmp_path):
 
 
 def test_of_two_forks_at_once_each_waits_for_all(monkeypatch, tmp_path):
-    """The one that goes first must not take what the other has yet to wait for."""
+    """The one that goes first must not take the set that the other has yet to wait for."""
     tasks = Tasks(monkeypatch, tmp_path, 11, 12)
     nested = []
 
@@ -176,7 +176,7 @@ def test_of_two_forks_at_once_each_waits_for_all(monkeypatch, tmp_path):
 
 
 def test_two_forks_at_once_in_two_threads(monkeypatch, tmp_path):
-    """Both look at the same list, and both remove what has ended."""
+    """Both look at the same list, and both remove the ended threads."""
     tasks = Tasks(monkeypatch, tmp_path, 11, 12)
     meet = threading.Barrier(2, timeout=20)
     ended = []

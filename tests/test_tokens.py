@@ -129,7 +129,7 @@ def test_it_is_built_by_names_alone():
 def test_two_with_the_same_fields_are_equal_and_hash_alike(clock):
     one = make()
     clock.jump(1)  # the moment they were built at does not count,
-    clock.step_wall(5)  # nor what the clocks said of each other then
+    clock.step_wall(5)  # nor the difference of the clocks then
     other = AccessToken(value=one.value, expires_at=one.expires_at, issued_at=one.issued_at)
     assert one == other
     assert hash(one) == hash(other)

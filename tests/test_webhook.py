@@ -145,7 +145,7 @@ def test_without_a_usable_id_one_is_made_up(processor, fields):
     assert all(len(each) == len("req-") + 36 for each in ids)
 
 
-# What is not acceptable
+# Refused webhooks
 
 _DEEP = b'{"error":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
@@ -361,7 +361,7 @@ def test_no_query_raises(query):
     assert closed.verify(query).http_status == 403
 
 
-# What the bank says, and what it does not
+# The bank's response, and none
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_the_record_of_a_refusal_carries_the_id_that_is_answered(processor, capl
 
 
 class Recording:
-    """Stands in for the client where nothing but what is forwarded matters."""
+    """Stands in for the client in tests that look at the forwarded body alone."""
 
     def __init__(self):
         self.sent = []

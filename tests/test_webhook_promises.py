@@ -1,4 +1,4 @@
-"""What a webhook processor promises at its limits, and what its records say."""
+"""The promises of a webhook processor at its limits, and its log records."""
 
 from __future__ import annotations
 

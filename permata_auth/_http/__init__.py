@@ -1,7 +1,8 @@
 """One HTTP exchange by requests, held to a deadline and turned into our own errors.
 
-``exchange`` sends one request and reads its response, ``errors`` says what went wrong and how to
-mend it, ``sessions`` holds what each process sends through, ``deadlines`` bounds urllib3.
+``exchange`` sends one request and reads its response, ``errors`` and ``causes`` translate the
+errors of requests and urllib3, ``sessions`` keeps the session of each process, ``deadlines`` bounds
+urllib3.
 """
 
 from __future__ import annotations

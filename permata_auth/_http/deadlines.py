@@ -1,7 +1,7 @@
 """Deadlines inside urllib3: connecting, sending and reading end together at one moment.
 
 urllib3's timeouts bound a single wait: for one address of a host that has eight, or for one byte
-of a server that drips them for days. Here each wait is given no more than what is left.
+of a server that drips them for days. Here no wait lasts longer than the rest of the time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ _deadline: ContextVar[float] = ContextVar("permata_auth_deadline", default=math.
 
 @contextmanager
 def bounded_by(deadline: float) -> Iterator[None]:
-    """Hold every connection of a :class:`DeadlineAdapter` to ``deadline`` while this runs."""
+    """Hold every connection of a :class:`DeadlineAdapter` to a deadline for a with-block.
+
+    Args:
+        deadline: On :func:`permata_auth._clock.now`.
+    """
     token = _deadline.set(deadline)
     try:
         yield
@@ -115,7 +119,7 @@ class _BoundedConnection:
         try:
             super().send(data)  # type: ignore[misc]
         except ssl.SSLError:
-            self.sock.recv(1)  # raises the alert that says why: no client certificate, say
+            self.sock.recv(1)  # raises the server's alert, which names the reason
             raise
 
     def _new_conn(self) -> Any:

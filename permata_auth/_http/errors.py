@@ -1,7 +1,7 @@
-"""What went wrong with an exchange, and who can mend it: rules in order, the most specific first.
+"""The errors of an exchange and their remedies: rules in order, the most specific first.
 
-What requests raises holds the request, so it is never chained to an error of ours. The error says
-in words of its own where it happened, at which step, and what the cause's class and reason were.
+An exception of requests holds the request, so it is never chained to an error of ours. Our error
+names the server, the step that failed, and the cause's class and reason, in words of its own.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import errno
 import http.client
 import re
 import ssl
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +21,7 @@ from requests.utils import select_proxy
 from urllib3.exceptions import InvalidHeader, LocationParseError
 from urllib3.util import ssl_match_hostname
 
+from .._bank import is_temporary
 from ..exceptions import (
     CertificateError,
     ConfigurationError,
@@ -29,6 +29,7 @@ from ..exceptions import (
     RequestTimeoutError,
     TransportError,
 )
+from .causes import CONNECTING, RESOLVING, reason_of, step_of, walk
 
 _PORTS = {"http": 80, "https": 443}
 _PROXY_SETTINGS = "HTTPS_PROXY, HTTP_PROXY or the session's proxies"
@@ -37,11 +38,20 @@ _BUNDLE_SETTINGS = "REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or the session's verify"
 
 @attrs.frozen(kw_only=True)
 class Route:
-    """Where a request goes and how long it may take: what of it every error may show."""
+    """The way of a request, as far as errors may show it.
+
+    Args:
+        server: ``host:port`` of the server.
+        proxy: ``host:port`` of the proxy, or None.
+        is_forwarded: Whether the proxy reads the request and sends it on, with no tunnel.
+        files: The CA bundle and client certificate that are set.
+        allowed: The seconds for connecting, for reading and for everything in all.
+        setting: The setting that an operator corrects where the URL is the cause.
+    """
 
     server: str
     proxy: str | None
-    is_forwarded: bool  # read by the proxy and sent on, not tunnelled
+    is_forwarded: bool
     files: str
     allowed: tuple[float, float, float]
     setting: str
@@ -54,13 +64,13 @@ class Route:
         allowed: tuple[float, float, float],
         setting: str,
     ) -> Route:
-        """Describe the way of a request to ``url``, sent with these settings of requests.
+        """Describe the way of a request.
 
         Args:
-            url: Where it goes.
+            url: The request's URL.
             settings: ``proxies``, ``verify`` and ``cert``, as requests merges them.
-            allowed: Connecting, reading and everything in all, in seconds.
-            setting: What an operator corrects where the URL is the cause.
+            allowed: The field of this name.
+            setting: The field of this name.
         """
         proxy = select_proxy(url, settings.get("proxies") or {}) if host_and_port(url) else None
         named = {"verify": settings.get("verify"), "cert": settings.get("cert")}
@@ -76,7 +86,11 @@ class Route:
 
 
 def host_and_port(url: str) -> str | None:
-    """Return ``host:port`` of a URL, which is what of it may be shown; None if it is invalid."""
+    """Return ``host:port``, the part of a URL that may be shown; None for an invalid one.
+
+    Args:
+        url: The URL.
+    """
     try:
         parts = urlsplit(url)
         port = parts.port or _PORTS.get(parts.scheme)
@@ -93,7 +107,7 @@ class _Failure:
     raised: Exception
     causes: tuple[BaseException, ...]
     step: str
-    said: str
+    reason: str
     route: Route
 
     def has(self, *kinds: type[BaseException]) -> bool:
@@ -119,21 +133,35 @@ _Rule = Callable[[_Failure], PermataAuthError | None]
 
 
 def translate(raised: Exception, route: Route) -> PermataAuthError:
-    """Return our error for what requests raised, in words that quote nothing of the request."""
-    causes = tuple(_causes(raised))
+    """Return our error for an exception of requests, in words that quote nothing of the request.
+
+    Args:
+        raised: The exception.
+        route: The way of the request.
+    """
+    causes = tuple(walk(raised))
     failure = _Failure(
-        raised=raised, causes=causes, step=_step(causes), said=_said(causes[-1]), route=route
+        raised=raised,
+        causes=causes,
+        step=step_of(causes),
+        reason=reason_of(causes[-1]),
+        route=route,
     )
     return next(error for rule in _RULES if (error := rule(failure)) is not None)
 
 
 def proxy_refusal(status_code: int, route: Route) -> TransportError:
-    """Return the error for a proxy that answers instead of passing the request on."""
+    """Return the error for a proxy that responds instead of passing the request on.
+
+    Args:
+        status_code: The HTTP status of the proxy's response.
+        route: The way of the request.
+    """
     said = (
         f"the proxy refused (HTTP {status_code}): {route.proxy or 'a proxy on the way'} does not "
         f"pass requests on to {route.server}"
     )
-    if status_code == 429 or status_code >= 500:
+    if is_temporary(status_code):
         return TransportError(f"{said}; wait, or ask its operator why it cannot connect")
     advice = "ask its operator to allow this host and port"
     if status_code == 407:
@@ -144,7 +172,12 @@ def proxy_refusal(status_code: int, route: Route) -> TransportError:
 
 
 def interim_response(status_code: int, route: Route) -> TransportError:
-    """Return the error for an interim response that was handed out in place of the final one."""
+    """Return the error for an interim response that was handed out in place of the final one.
+
+    Args:
+        status_code: The HTTP status of the interim response.
+        route: The way of the request.
+    """
     return TransportError(
         f"no response from {route.server}: the session handed out an interim response "
         f"(HTTP {status_code}); wait, or leave session= out: connections of ours skip these"
@@ -186,7 +219,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 def _denied_by_this_machine(failure: _Failure) -> PermataAuthError | None:
     numbers = [cause.errno for cause in failure.causes if isinstance(cause, OSError)]
     advice = next((_EXHAUSTED[number] for number in numbers if number in _EXHAUSTED), None)
-    if advice is None and failure.step == _CONNECTING and any(n in _FORBIDDEN for n in numbers):
+    if advice is None and failure.step == CONNECTING and any(n in _FORBIDDEN for n in numbers):
         advice = "a firewall or policy of this machine forbids it; its operator can allow it"
     if advice is None:
         return None
@@ -225,8 +258,8 @@ def _client_certificate_wanted(failure: _Failure) -> PermataAuthError | None:
     if not re.search(wanted, failure.tls_reasons):
         return None
     return ConfigurationError(
-        f"{failure.peer} refused this client at {failure.step} ({failure.said}): it wants a client "
-        f"certificate, or another than the one that is set ({failure.route.files}); "
+        f"{failure.peer} refused this client at {failure.step} ({failure.reason}): it wants a "
+        f"client certificate, or another than the one that is set ({failure.route.files}); "
         "set the one that the bank knows"
     )
 
@@ -246,7 +279,7 @@ _FILE_REASONS = "NO_CERTIFICATE_OR_CRL|PEM|KEY_VALUES_MISMATCH|NO_START_LINE|BAD
 
 
 def _unusable_files(failure: _Failure) -> PermataAuthError | None:
-    # requests raises what is wrong with the paths as it is, and urllib3 what OpenSSL says.
+    # requests raises a bare OSError for a wrong path, urllib3 the error of OpenSSL.
     is_bare = isinstance(failure.raised, OSError) and not isinstance(
         failure.raised, requests.RequestException
     )
@@ -254,7 +287,7 @@ def _unusable_files(failure: _Failure) -> PermataAuthError | None:
     if not (is_bare or failure.has(*paths) or re.search(_FILE_REASONS, failure.tls_reasons)):
         return None
     return ConfigurationError(
-        f"the request to {failure.route.server} cannot be sent ({failure.said}); check the CA "
+        f"the request to {failure.route.server} cannot be sent ({failure.reason}); check the CA "
         f"bundle and client certificate that are set ({failure.route.files}; {_BUNDLE_SETTINGS})"
     )
 
@@ -279,7 +312,7 @@ def _invalid(failure: _Failure) -> PermataAuthError | None:
 
 
 def _unknown_name(failure: _Failure) -> PermataAuthError | None:
-    if failure.step != _RESOLVING:
+    if failure.step != RESOLVING:
         return None
     setting = _PROXY_SETTINGS if failure.is_of_proxy else failure.route.setting
     return TransportError(
@@ -328,69 +361,10 @@ _RULES: tuple[_Rule, ...] = (
 
 
 def _no_response(failure: _Failure) -> str:
-    return f"no complete response from {failure.peer}: {failure.step} failed ({failure.said})"
+    return f"no complete response from {failure.peer}: {failure.step} failed ({failure.reason})"
 
 
 def _permanent(message: str) -> TransportError:
     error = TransportError(message)
     error.retryable = False
     return error
-
-
-# What happened, and at which step.
-
-_RESOLVING = "the look-up of the host's name"
-_CONNECTING = "connecting"
-_HANDSHAKE = "the TLS handshake"
-_SENDING = "sending the request"
-_WAITING = "waiting for the response"
-_READING = "reading the response"
-
-#: Functions of socket, ssl, http.client, urllib3 and this package, and the step each belongs to.
-_STEP_OF = {
-    "getaddrinfo": _RESOLVING,
-    "_new_conn": _CONNECTING,
-    "do_handshake": _HANDSHAKE,
-    "wrap_socket": _HANDSHAKE,
-    "ssl_wrap_socket": _HANDSHAKE,
-    "_tunnel": "asking the proxy for a tunnel",
-    "endheaders": _SENDING,
-    "getresponse": _WAITING,
-    "_read_reply": _READING,
-}
-
-
-def _step(causes: tuple[BaseException, ...]) -> str:
-    """Tell the step by the innermost function that is known, of the innermost cause first."""
-    for cause in reversed(causes):
-        if isinstance(cause, OSError) and type(cause).__name__ == "gaierror":
-            return _RESOLVING
-        for frame, _ in reversed(list(traceback.walk_tb(cause.__traceback__))):
-            if frame.f_code.co_name in _STEP_OF:
-                return _STEP_OF[frame.f_code.co_name]
-    return "the exchange"
-
-
-def _said(cause: BaseException) -> str:
-    """Return the class of a cause, and its reason where that quotes neither side."""
-    reason: object = None
-    if isinstance(cause, http.client.RemoteDisconnected):
-        reason = "the other side closed the connection"
-    elif isinstance(cause, ssl.SSLError):
-        reason = cause.reason or cause.strerror
-    elif isinstance(cause, OSError):
-        reason = cause.strerror
-    name = type(cause).__name__
-    return f"{name}: {reason}" if isinstance(reason, str) and reason else name
-
-
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """Walk from what requests raised down to what really happened."""
-    seen: list[BaseException] = []
-    at: object = failure
-    while isinstance(at, BaseException) and at not in seen:
-        seen.append(at)
-        yield at
-        context = None if at.__suppress_context__ else at.__context__
-        inner = [getattr(at, "reason", None), *at.args, at.__cause__, context]
-        at = next((i for i in inner if isinstance(i, BaseException) and i not in seen), None)

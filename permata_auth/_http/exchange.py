@@ -33,7 +33,14 @@ _USER_AGENT = f"permata-auth/{__version__}"
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """A response, read to its end or to :data:`MAX_REPLY_BYTES`."""
+    """A response, read to its end or to :data:`MAX_REPLY_BYTES`.
+
+    Args:
+        status_code: The HTTP status.
+        headers: The headers, by names in any case.
+        body: The body as received, cut where ``is_complete`` is false.
+        is_complete: Whether the body is within :data:`MAX_REPLY_BYTES`.
+    """
 
     status_code: int
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -74,11 +81,15 @@ def exchange(
 
     Args:
         session: Gives its headers, cookies, proxies, CA bundle, client certificate and adapters;
-            what would change or follow the request (hooks, ``auth``, ``params``) takes no part.
-        headers: Sent as they are; they go before those of the session.
+            its hooks, ``auth`` and ``params`` take no part, as they would change or follow the
+            request.
+        method: The HTTP method.
+        url: The URL, with its query.
+        headers: Sent unchanged; they go before those of the session.
+        body: Sent unchanged; empty for none.
         timeout: Connecting, and waiting for one byte of the response, in seconds.
-        deadline: When everything has to be over, on :data:`permata_auth._clock.now`.
-        setting: What an operator corrects where the URL is the cause; errors name it.
+        deadline: The end of everything, on :data:`permata_auth._clock.now`.
+        setting: The setting that an operator corrects where the URL is the cause; errors name it.
     """
     left = min(max(deadline - _clock.now(), _MIN_WAIT_SECS), _MAX_WAIT_SECS)
     allowed = (min(timeout[0], left), min(timeout[1], left))
@@ -95,7 +106,7 @@ def exchange(
         failed = translate(error, Route.of(url, settings, (*allowed, left), setting))
     else:
         return _final(reply, Route.of(url, settings, (*allowed, left), setting))
-    # Raised out here, so that it is chained to nothing: what requests raises holds the request.
+    # Raised out here, so that it is chained to nothing: exceptions of requests hold the request.
     raise failed
 
 
@@ -108,7 +119,11 @@ def _final(reply: Reply, route: Route) -> Reply:
 
 
 def connect_and_read(timeout: object) -> tuple[float, float]:
-    """Check a timeout as requests takes it: seconds, or (connect, read)."""
+    """Return a timeout as a pair, or raise ConfigurationError.
+
+    Args:
+        timeout: Seconds, or (connect, read), as for requests.
+    """
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if len(pair) != 2 or not all(
         isinstance(each, int | float) and not isinstance(each, bool) and 0 < each < math.inf
@@ -142,7 +157,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _hide_from_session(response: requests.Response, **_how_sent: Any) -> None:
-    """Take away what the session would act on: it keeps cookies and looks at redirects."""
+    """Remove the headers that a session acts on: it keeps cookies and looks at redirects."""
     response.headers.pop("Location", None)
     message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
     # A load balancer's cookie would bind every later attempt to a node that is dead.
@@ -170,7 +185,7 @@ def _read_reply(response: requests.Response) -> Reply:
 
 
 def _is_from_proxy(reply: Reply, route: Route) -> bool:
-    """Tell a proxy's own refusal: 407 always is one, and the bank's 403 has JSON in it."""
+    """Tell whether a response is a proxy's refusal: each 407 is, and a 403 without JSON."""
     if reply.status_code != 403 or not route.is_forwarded:
         return reply.status_code == 407
     try:
@@ -181,7 +196,11 @@ def _is_from_proxy(reply: Reply, route: Route) -> bool:
 
 
 def http_date(text: str) -> float | None:
-    """Return the POSIX seconds of an HTTP date (RFC 9110 section 5.6.7), None if it is none."""
+    """Return the POSIX seconds of an HTTP date (RFC 9110 section 5.6.7), None for other text.
+
+    Args:
+        text: The value of a header.
+    """
     try:
         when = email.utils.parsedate_to_datetime(text)
         # Without a zone in it (asctime's form) it is still UTC.

@@ -1,4 +1,4 @@
-"""What each process sends through: a session of its own, and a view that sends one request."""
+"""The session of each process, and a view of it that sends one request."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 @attrs.frozen(eq=False)
 class Connection:
-    """What one process sends through; ``stopped`` ends its waits between attempts."""
+    """The session of one process, and the latch that ends its waits between attempts."""
 
     session: requests.Session
     stopped: Latch = attrs.Factory(Latch)
@@ -36,7 +36,7 @@ class Connections:
     Args:
         session: The caller's own session, which is used in the process that made it and never
             closed. A forked child uses a copy with the same settings. None: one of ours.
-        pool_size: How many connections to one host are kept open at most.
+        pool_size: The number of connections to one host that are kept open at most.
     """
 
     def __init__(self, session: requests.Session | None, *, pool_size: int = 10) -> None:
@@ -61,7 +61,11 @@ class Connections:
 
 
 def new_session(pool_size: int) -> requests.Session:
-    """Return a session whose exchanges keep to their deadline even when a server drips bytes."""
+    """Return a session whose exchanges keep to their deadline even when a server drips bytes.
+
+    Args:
+        pool_size: The number of connections to one host that are kept open at most.
+    """
     session = requests.Session()
     for prefix in ("https://", "http://"):
         session.mount(prefix, DeadlineAdapter(pool_maxsize=pool_size))
@@ -79,8 +83,8 @@ def _connection(
 def _unconnected(session: requests.Session) -> requests.Session:
     """Copy a session with all of its settings and none of its connections.
 
-    Not by :mod:`copy`: what sessions and adapters pickle leaves out what a subclass has added,
-    such as the SSLContext of an adapter.
+    Not by :mod:`copy`: the pickled state of sessions and adapters lacks the attributes of
+    subclasses, such as the SSLContext of an adapter.
     """
     twin = _shallow_copy(session)
     twin.cookies = RequestsCookieJar()
@@ -142,10 +146,13 @@ _NO_RETRY = Retry(0, read=False)
 
 
 def one_request(session: requests.Session) -> requests.Session:
-    """Return a view of ``session`` that sends one request, whatever its adapters would like.
+    """Return a view of a session that sends one request, though its adapters may retry.
 
-    A view has the state of the original and none of its own. What urllib3 would send again by
-    itself would be a replay: each attempt has a timestamp and a signature of its own.
+    A view has the state of the original and none of its own. A request that urllib3 sends again
+    by itself is a replay: each attempt needs a timestamp and a signature of its own.
+
+    Args:
+        session: The session.
     """
     return _view(session, _OneRequestSession, [])
 

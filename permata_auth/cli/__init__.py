@@ -6,13 +6,16 @@ Each module adds its commands to the group in :mod:`permata_auth.cli.base`.
 from __future__ import annotations
 
 from . import (  # noqa: F401 - importing them adds their commands
-    bank,
-    calls,
+    call,
     demo,
     doctor,
-    signing,
+    sandbox,
+    send_status,
+    sign,
     store,
     token,
+    wait,
+    watch,
 )
 from .base import cli, main
 

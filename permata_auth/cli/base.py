@@ -1,4 +1,4 @@
-"""What all commands share: ``-v``, errors as one line on stderr, exit codes, bodies, a handler."""
+"""The parts that commands share: ``-v``, one line for an error, exit codes, bodies, a handler."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from .._bank import is_temporary
 from .._version import __version__
 from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
@@ -22,7 +23,11 @@ _INTERRUPTED, _TERMINATED = 130, 143  # 128 + the signal's number, as shells hav
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; expected errors are printed, not raised."""
+    """Run the command line and return its exit code; expected errors are printed, not raised.
+
+    Args:
+        arguments: The words after the command's name, in place of those of the process.
+    """
     signal.signal(signal.SIGTERM, _terminate)
     _accept_any_text()
     try:
@@ -36,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _accept_any_text() -> None:
-    """Write a question mark for what the terminal's encoding lacks, in place of a traceback."""
+    """Write a question mark for characters that the terminal lacks, in place of a traceback."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not so under pythonw, or in a test
             stream.reconfigure(errors="replace")
@@ -87,7 +92,7 @@ class MissingExtra(click.ClickException):
 
 
 class _Stderr(logging.Handler):
-    """Write to whatever stderr is at that moment: a live view puts its own in the way."""
+    """Write to the present ``sys.stderr``: a live view replaces it for a while."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -106,7 +111,11 @@ def _log_to_stderr(ctx: click.Context, param: click.Parameter, verbosity: int) -
 
 
 def example(*lines: str) -> str:
-    """Return the end of a command's help."""
+    """Return the end of a command's help.
+
+    Args:
+        lines: Commands to try.
+    """
     return "\n  ".join(["\b\nExample:", *lines])
 
 
@@ -155,3 +164,19 @@ def cli() -> None:
 def handler_from_env(**arguments: Any) -> LoginHandler:
     """Return a handler for the credentials, and the store, that the environment names."""
     return LoginHandler(PermataCredentials.from_env(), store=store_from_env(), **arguments)
+
+
+def allows_insecure_http() -> bool:
+    """Tell whether the environment allows plain http to other machines."""
+    return PermataCredentials.from_env().allow_insecure_http
+
+
+def fail_unless_ok(status_code: int) -> None:
+    """End the command with 75 or 1 where the bank's response is no 2xx.
+
+    Args:
+        status_code: The HTTP status of the response.
+    """
+    if not 200 <= status_code < 300:
+        kind = TemporaryFailure if is_temporary(status_code) else click.ClickException
+        raise kind(f"the bank answered with HTTP {status_code}")

@@ -18,8 +18,8 @@ from ..exceptions import PermataAuthError
 from ..handler import LoginHandler
 from ..login import LoginClient, RetryPolicy
 from ..tokens import AccessToken
-from .bank import new_sandbox
 from .base import cli, example
+from .sandbox import new_sandbox
 from .screen import Screen, token_rows
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @attrs.define(eq=False)
 class _Tally:
-    """What one calling thread has seen. Written by that thread alone."""
+    """The count of one calling thread. Written by that thread alone."""
 
     calls: int = 0
     failed: int = 0
@@ -66,7 +66,7 @@ class _Demo:
         self.over = threading.Event()
         self.swaps = 0
         self.outage_is_next = threading.Event()
-        # No proxy stands between this machine and itself, whatever the environment says.
+        # The environment's proxy has no way to this machine's loopback.
         self.session = requests.Session()
         self.session.trust_env = False
         self.credentials = bank.credentials()
@@ -212,8 +212,20 @@ class _Demo:
 
 
 @cli.command(epilog=example("permata-auth demo --seconds 10 --threads 100"))
-@click.option("--seconds", type=click.IntRange(min=5), default=30, show_default=True)
-@click.option("--threads", type=click.IntRange(1, 1000), default=16, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.IntRange(min=5),
+    default=30,
+    show_default=True,
+    help="The length of the demo.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="The number of threads that call.",
+)
 def demo(seconds: int, threads: int) -> None:
     """Watch a token being refreshed under load, and through an outage of the bank.
 

@@ -17,8 +17,8 @@ from .base import cli, example
 def doctor(url: str | None) -> None:
     """Check configuration, name, connection, clock, login, signature and store, in this order.
 
-    Says of each whether it works, and if not, who can change that. Logs in once and, if it knows
-    a URL for it, makes one signed call with an empty JSON object. Shows no secret. Ends with 0 if
+    Prints for each whether it works, or else the person to ask. Logs in once and, if it knows a
+    URL for it, makes one signed call with an empty JSON object. Shows no secret. Ends with 0 if
     all is well, 75 if waiting may help, 1 if it will not.
     """
     url = url or os.environ.get("PERMATA_CALLBACK_STATUS_URL", "").strip()

@@ -1,4 +1,4 @@
-"""What "demo" and "watch" show."""
+"""The screen of "demo" and "watch"."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Screen:
             self._last = text
 
     def write(self) -> None:
-        """Print what was noted."""
+        """Print the noted lines."""
         while not self._noted.empty():
             at, text = self._noted.get()
             local = at.astimezone()
@@ -72,14 +72,23 @@ class Screen:
             self.console.print(line, soft_wrap=not self.is_live)
 
     def summarise(self, rows: Iterable[tuple[str, str | Text]]) -> None:
-        """Print lines that no width cuts: a narrow terminal wraps them, a file has them whole."""
+        """Print lines that no width cuts: a narrow terminal wraps them, a file has them whole.
+
+        Args:
+            rows: Labels and values.
+        """
         self.console.print()
         for label, text in rows:
             line = Text.assemble((f"{label:<14}", "dim"), text)
             self.console.print(line, soft_wrap=True)
 
     def draw(self, title: str, rows: Iterable[tuple[str, RenderableType]]) -> None:
-        """Print what was noted, and renew the picture."""
+        """Print the noted lines, and renew the picture.
+
+        Args:
+            title: The title of the picture's frame.
+            rows: Labels and values.
+        """
         self.write()
         if self.is_live:
             width = min(80, self.console.width)
@@ -104,7 +113,11 @@ def _describe(event: Event) -> str | None:
 
 
 def clock_time(at: datetime) -> str:
-    """Return the local time of day."""
+    """Return the local time of day.
+
+    Args:
+        at: The moment; an aware datetime.
+    """
     return f"{at.astimezone():%H:%M:%S}"
 
 
@@ -123,7 +136,12 @@ def _grid(rows: Iterable[tuple[str, RenderableType]]) -> Table:
 
 
 def token_rows(info: HandlerInfo, life: float) -> list[tuple[str, RenderableType]]:
-    """Return the rows that show a token of ``life`` seconds: its age, refresh and expiry."""
+    """Return the rows that show a token: its age, refresh and expiry.
+
+    Args:
+        info: The handler's state.
+        life: The seconds of the token's whole life.
+    """
     if info.fingerprint is None:
         return [("Token", Text("none", style="bold red")), ("Age", "-"), ("Refresh", "-")]
     life = max(life, info.seconds_left)

@@ -1,4 +1,4 @@
-"""``permata-auth store``: what the shared token store holds."""
+"""``permata-auth store``: the content of the shared token store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def clear() -> None:
 
 
 def named_store(credentials: PermataCredentials) -> TokenStore | None:
-    """Return the store of the environment, ready for use, or None where none is named."""
+    """Return the store of the environment, ready for use, or None where none is named.
+
+    Args:
+        credentials: A sealed store derives its keys from them.
+    """
     try:
         named = store_from_env()
     except ImportError as error:

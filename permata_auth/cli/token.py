@@ -1,18 +1,12 @@
-"""``permata-auth token`` and ``watch``: one token, and the life of one."""
+"""``permata-auth token``: one access token on stdout."""
 
 from __future__ import annotations
 
 import json
-import time
 
 import click
-from rich.console import RenderableType
 
-from ..events import Event, TokenSwapped
-from ..exceptions import PermataAuthError, RequestTimeoutError
-from ..handler import HandlerInfo, LoginHandler
 from .base import cli, example, handler_from_env, timeout_option
-from .screen import Screen, clock_time, token_rows
 
 
 @cli.command(epilog=example("TOKEN=$(permata-auth token)"))
@@ -22,56 +16,11 @@ def token(as_json: bool, timeout: float | None) -> None:
     """Log in and print one access token to stdout, and nothing else."""
     with handler_from_env(background=False) as handler:
         token = handler.get_access_token(timeout)
-    answer = {
+    document = {
         "access_token": token.value,
         "token_type": token.token_type,
         "expires_in": max(int(token.expires_in()), 0),
         "expires_at": token.expires_at.isoformat(timespec="seconds"),
         "scope": token.scope,
     }
-    click.echo(json.dumps(answer) if as_json else token.value)
-
-
-@cli.command(epilog=example("permata-auth watch", "permata-auth watch >> token-life.log"))
-@timeout_option
-def watch(timeout: float | None) -> None:
-    """Keep a token fresh and show its life, until Ctrl-C.
-
-    Names the token by the first digits of its SHA-256, never shows it. Prints one line for each
-    event where stdout is no terminal.
-    """
-    screen, life = Screen(), 0.0
-
-    def note_event(event: Event) -> None:
-        nonlocal life
-        if isinstance(event, TokenSwapped):
-            life = (event.expires_at - event.at).total_seconds()
-        screen.note_event(event)
-
-    with handler_from_env(on_event=note_event) as handler:
-        handler.get_token(timeout)
-        with screen.open():
-            while True:
-                _keep_fresh(handler)
-                for _ in range(16):
-                    screen.draw("permata-auth watch", _watched(handler.info(), life))
-                    time.sleep(0.25)
-
-
-def _keep_fresh(handler: LoginHandler) -> None:
-    """Have a login started if the refresh ahead of expiry has given up; does not wait for it."""
-    try:
-        handler.get_token(timeout=0)
-    except RequestTimeoutError:
-        pass
-    except PermataAuthError as error:
-        if not error.retryable:
-            raise
-
-
-def _watched(info: HandlerInfo, life: float) -> list[tuple[str, RenderableType]]:
-    logins = f"{info.logins}, and {info.failed_logins} failed"
-    rows = [*token_rows(info, life), ("Logins", logins)]
-    if info.last_error and info.last_error_at:
-        rows.append(("Last error", f"{clock_time(info.last_error_at)} {info.last_error}"))
-    return rows
+    click.echo(json.dumps(document) if as_json else token.value)

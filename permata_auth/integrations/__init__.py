@@ -1,1 +1,1 @@
-"""Where the handler lives: web frameworks, task queues, metrics. Each module needs its package."""
+"""Web frameworks, task queues and metrics. Each module needs the package that it is named after."""

@@ -1,4 +1,4 @@
-"""The services of one application: made from its settings, each part at its first use."""
+"""The services of one application, each made from its settings at its first use."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from ..auth import PermataAuth
 from ..callback_status import CallbackStatusClient
 from ..events import Event
 from ..exceptions import ConfigurationError, WebhookPayloadError
-from ..handler import LoginHandler
+from ..handler import Health, LoginHandler
 from ..schemes.classic import PermataCredentials
 from ..stores.base import TokenStore, bound
 from ..webhook import WebhookProcessor, WebhookResponse, refused
+from ._warm_up import WarmUp
 
 logger = Log(__name__)
 
 _T = TypeVar("_T")
 
-_CALL_TIMEOUT = (5.0, 30.0)
+_CALL_TIMEOUT_SECS = (5.0, 30.0)
 _NOT_CONFIGURED = "not configured; the status command says why"
+#: What a liveness probe is told: no bank that is down is mended by a restart of this process.
+ALIVE = {"status": "success", "message": "alive"}
 _WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 
 
 class Services:
-    """The handler of one application, and what goes with it.
+    """The handler of one application, with its session, its webhooks and its health.
 
-    Nothing is made before it is asked for, so a mistake in the settings is a ConfigurationError
-    there. Thread-safe; a forked child has connections of its own.
+    Each service is made at its first use, where a mistake in the settings is a
+    ConfigurationError. Thread-safe; a forked child has connections of its own.
+
+    Args:
+        settings: The application's own settings, by the names of the environment variables.
+        handler: A handler that exists, in place of one made from the settings.
+        on_event: Called with each event of the handler that is made.
     """
 
     def __init__(
@@ -51,6 +59,7 @@ class Services:
         self._given = handler
         self._on_event = on_event
         self._made: dict[object, Any] = {}
+        self._warm_up = _process.PerProcess(lambda: WarmUp(self.handler))
 
     @property
     def handler(self) -> LoginHandler:
@@ -63,8 +72,8 @@ class Services:
 
         A call waits 5 s to connect and 30 s for each read, unless ``timeout=`` says otherwise.
         """
-        # An ancestor's session stays where it is: to collect it in a child could mean to wait for
-        # a lock that a thread of the ancestor held at the fork.
+        # The session of the process before a fork stays in the dict: to collect it in the child
+        # could mean to wait for a lock that a thread of the parent held at the fork.
         return self._once(("session", _process.identity()), lambda: _Session(self.handler))
 
     @property
@@ -80,12 +89,12 @@ class Services:
     def webhook(self, read: Callable[[int], bytes], headers: Mapping[str, str]) -> WebhookResponse:
         """Return the response to one webhook, as :meth:`WebhookProcessor.process`; never raises.
 
-        Where the settings are wrong, or have no app secret, it is 503.
+        The response is 503 where the settings are wrong or have no app secret.
 
         Args:
-            read: Reads the request's body, given the size in bytes above which it is refused;
-                raises WebhookPayloadError where the body cannot be had. Any other error means
-                that the body broke off on its way.
+            read: Reads the request's body; called with the size in bytes above which the body is
+                refused. Raises WebhookPayloadError for a body that is refused or was read before;
+                any other exception means that the body broke off on its way.
             headers: The request's headers.
         """
         processor = self._processor()
@@ -100,7 +109,11 @@ class Services:
         return processor.process(body, headers)
 
     def verification(self, query: str | bytes) -> WebhookResponse:
-        """Return the response to a GET request of the provider; never raises, 503 as above."""
+        """Return the response to a GET request of the provider; never raises, 503 as above.
+
+        Args:
+            query: The query as received.
+        """
         processor = self._processor()
         return _not_configured() if processor is None else processor.verify(query)
 
@@ -110,19 +123,52 @@ class Services:
         503 where the settings are wrong, and where the last login failed and no token lives.
         """
         try:
-            handler = self.handler
+            found = self.handler.health()
         except _WRONG_SETTINGS:
             return 503, _health("error", _NOT_CONFIGURED, 0.0)
-        info = handler.info()
-        if info.fingerprint is not None:
-            return 200, _health("success", "a token lives", info.seconds_left)
-        if _last_login_failed(handler):
-            kind = (info.last_error or "").partition(":")[0]
-            return 503, _health("error", f"no token, the last login failed: {kind}", 0.0)
-        return 200, _health("success", "no token is needed yet", 0.0)
+        return _judged(found)
+
+    def readiness(self) -> tuple[int, dict[str, object]]:
+        """Return what :meth:`health` does, for a probe that decides over requests; never blocks.
+
+        With ``PERMATA_WARM_UP`` also 503 until there has been a token, which is being fetched in
+        the background; so is one after an outage. No request is needed for this process to become
+        ready. Without that setting a probe never leads to a login.
+        """
+        try:
+            is_warm = not self._settings.warms_up() or self.handler.health().since is not None
+        except _WRONG_SETTINGS:
+            return 503, _health("error", _NOT_CONFIGURED, 0.0)
+        self.keep_warm()
+        if is_warm:
+            return self.health()
+        message = "no token yet, the first login is under way"
+        return 503, _health("error", message, 0.0) | {"state": "cold"}
+
+    def keep_warm(self) -> None:
+        """Have a token fetched in the background where ``PERMATA_WARM_UP`` asks for one.
+
+        For every request and probe: does nothing while there is a token, or there has been one and
+        no login has failed. Wrong settings are left to those who need them.
+        """
+        try:
+            if not self._once("warms_up", self._settings.warms_up):
+                return
+            found = self.handler.health()
+        except _WRONG_SETTINGS:
+            return
+        if found.since is None or found.state == "down":
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Have a token fetched in the background of this process; returns at once.
+
+        Raises ConfigurationError for wrong settings.
+        """
+        self._warm_up.get().start()
 
     def status(self) -> dict[str, str]:
-        """Say for a person how things stand, without a login. May block for a slow token store.
+        """Describe the settings and the shared token, without a login. May block for a slow store.
 
         Raises ConfigurationError, or ImportError for an extra that is missing.
         """
@@ -147,11 +193,16 @@ class Services:
         url = url or settings.get("PERMATA_CALLBACK_STATUS_URL", "").strip()
         if given is None:
             return Examination(settings.credentials, self._new_store, url)
-        # The store of a handler that the application made is the handler's own affair.
+        # A handler that the application made has its own store, which only it knows.
         return Examination(lambda: cast("PermataCredentials", given.credentials), lambda: None, url)
 
     def close(self, timeout: float = 1.0) -> None:
-        """Stop what this process runs, if it was ever used; waits ``timeout`` seconds at most."""
+        """Shut down the handler, if it was ever used in this process.
+
+        Args:
+            timeout: The seconds to wait at most for a refresh that is running; one by default, so
+                that a server's shutdown is not held up.
+        """
         handler = self._made.get("handler")
         if handler is not None:
             handler.shutdown(timeout)
@@ -165,11 +216,14 @@ class Services:
 
     def _new_handler(self) -> LoginHandler:
         settings = self._settings
+        settings.warms_up()  # a mistake in it shows up at the first use too
         handler = LoginHandler(
             settings.credentials(),
             store=self._once("store", self._new_store),
             on_event=self._event_hook(),
             background=settings.is_background(),
+            stop_when_idle=settings.stops_when_idle(),
+            clock_correction=settings.corrects_clock(),
         )
         handler.scheduler.update_config(settings.margins())
         return handler
@@ -220,8 +274,8 @@ class _Session(requests.Session):
         self.auth = PermataAuth(handler)
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
-        if how.get("timeout") is None:  # which requests takes to mean for ever
-            how["timeout"] = _CALL_TIMEOUT
+        if how.get("timeout") is None:  # requests would wait without end
+            how["timeout"] = _CALL_TIMEOUT_SECS
         return super().send(request, **how)
 
 
@@ -233,7 +287,14 @@ def _health(status: str, message: str, seconds_left: float) -> dict[str, object]
     return {"status": status, "message": message, "token_seconds_left": round(seconds_left, 1)}
 
 
-def _last_login_failed(handler: LoginHandler) -> bool:
-    info = handler.info()
-    failed_at, last = info.last_error_at, info.last_login_at
-    return failed_at is not None and (last is None or last < failed_at)
+def _judged(found: Health) -> tuple[int, dict[str, object]]:
+    kind = (found.last_error or "").partition(":")[0]
+    if found.state == "down":
+        message = f"no token, the last login failed: {kind}"
+        return 503, _health("error", message, 0.0) | {"state": "down"}
+    message = {
+        "cold": "no token is needed yet",
+        "ready": "a token lives",
+        "degraded": f"a token lives, but the last login failed: {kind}",
+    }[found.state]
+    return 200, _health("success", message, found.seconds_left) | {"state": found.state}

@@ -27,9 +27,10 @@ from typing import Any
 import requests
 import urllib3
 
+from .._bank import is_temporary, unavailable
 from .._http import Reply
 from ..events import Event
-from ..exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
+from ..exceptions import ConfigurationError, PermataAuthError
 from ..handler import LoginHandler
 from ._services import Services
 
@@ -42,21 +43,21 @@ except ModuleNotFoundError as _error:
         "permata_auth.integrations.celery needs Celery: pip install 'permata-auth[celery]'"
     ) from _error
 
-_SHUTDOWN_TIMEOUT = 1.0
+_SHUTDOWN_TIMEOUT_SECS = 1.0
 
 
 class PermataTask(Task):  # type: ignore[type-arg]
     """A base for tasks that call the bank.
 
-    Tried again are errors of ours with ``retryable`` true, and errors of requests from before
-    anything was sent: the name is unknown, the connection refused or not made in time, the proxy
-    not reached. Each after its ``retry_after`` seconds, or after an exponential wait with jitter
-    (600 s at most), whichever is longer; ten times (``max_retries``). Every other error fails the
-    task at once. Errors pass through the result backend: with the JSON serialiser as their class
-    and message, with pickle whole.
+    A task is tried again after an error of this library with ``retryable`` true, and after an
+    error of requests from before anything was sent: the name is unknown, the connection refused or
+    not made in time, the proxy not reached. The next try comes after the error's ``retry_after``
+    seconds or an exponential wait with jitter (600 s at most), the longer of the two; there are
+    ten at most (``max_retries``). Every other error fails the task at once. Errors pass through
+    the result backend: with the JSON serialiser as their class and message, with pickle whole.
 
-    A task is run again from its start: one that must not repeat the first of its calls when the
-    second fails is better made as two tasks.
+    A task is run again from its start: if its second call fails, its first call is repeated too.
+    Make two tasks where that does harm.
     """
 
     abstract = True
@@ -65,11 +66,11 @@ class PermataTask(Task):  # type: ignore[type-arg]
     retry_backoff = True
     retry_backoff_max = 600
     retry_jitter = True
-    #: Set it to true in a task that may be done twice: a connection that broke, an answer that did
-    #: not come in time, and an HTTPError of 429 or 5xx are then tried again, too.
+    #: Set it to true in a task that may be done twice: the task is then tried again also after a
+    #: connection that broke, a response that did not come in time, and an HTTPError of 429 or 5xx.
     retry_sent = False
-    #: No ``retry_after`` counts for more seconds than these. With a broker on Redis, a task that
-    #: waits for longer than the broker's visibility timeout (an hour) is run twice.
+    #: The longest wait in seconds that a ``retry_after`` can ask for. With a broker on Redis, a
+    #: task that waits for longer than the broker's visibility timeout (an hour) is run twice.
     max_retry_after = 1800.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -81,12 +82,16 @@ class PermataTask(Task):  # type: ignore[type-arg]
             if not (_is_unsent(error) or (self.retry_sent and _is_temporary(error))):
                 raise
             asked = self._bounded(_retry_after(error.response))
-            raise self.retry(exc=error, countdown=max(self._backoff(), asked)) from None
+            raise self.retry(exc=error, countdown=max(self._backoff_secs(), asked)) from None
 
     def retry(self, *args: Any, **options: Any) -> Any:
         """Retry as Celery does, no sooner than the error allows; raise one that is permanent.
 
-        The error is ``exc``, or the one that is being handled. An ``eta`` is taken as it is.
+        The error is ``exc``, or the one that is being handled. An ``eta`` is used unchanged.
+
+        Args:
+            args: As of Celery's own ``retry()``, by position.
+            options: As of Celery's own ``retry()``, by name.
         """
         options |= zip(_RETRY_ARGUMENTS, args, strict=False)
         error = options.get("exc") or sys.exc_info()[1]
@@ -98,7 +103,7 @@ class PermataTask(Task):  # type: ignore[type-arg]
                 options["countdown"] = max(options.get("countdown") or 0.0, asked)
         return super().retry(**options)
 
-    def _backoff(self) -> float:
+    def _backoff_secs(self) -> float:
         """Return the seconds that Celery's own options ask for before the next attempt."""
         if not self.retry_backoff:
             return float(self.default_retry_delay)
@@ -116,11 +121,11 @@ class PermataTask(Task):  # type: ignore[type-arg]
 _RETRY_ARGUMENTS = ("args", "kwargs", "exc", "throw", "eta", "countdown", "max_retries")
 _REDIRECT: CodeType = requests.Session.resolve_redirects.__code__
 _ATTEMPT: CodeType = urllib3.HTTPConnectionPool.urlopen.__code__
-_TEMPORARY_REFUSAL = re.compile(r"Tunnel connection failed: (429|5\d\d)")
+_PROXY_REFUSAL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
 
 def _is_unsent(error: requests.RequestException) -> bool:
-    """Say whether the bank can have seen nothing of the request, nor of one before it."""
+    """Tell whether the bank can have seen nothing of the request, nor of one before it."""
     for cause in _causes(error):
         codes = [frame.f_code for frame, _ in traceback.walk_tb(cause.__traceback__)]
         if _REDIRECT in codes or codes.count(_ATTEMPT) > 1:
@@ -129,14 +134,19 @@ def _is_unsent(error: requests.RequestException) -> bool:
             return False
     return isinstance(error, requests.ConnectTimeout) or any(
         isinstance(cause, urllib3.exceptions.ConnectTimeoutError)  # NewConnectionError is one
-        or _TEMPORARY_REFUSAL.match(str(cause))
+        or _is_proxy_unavailable(cause)
         for cause in _causes(error)
     )
 
 
+def _is_proxy_unavailable(cause: BaseException) -> bool:
+    refusal = _PROXY_REFUSAL.match(str(cause))
+    return refusal is not None and is_temporary(int(refusal[1]))
+
+
 def _is_temporary(error: requests.RequestException) -> bool:
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return error.response.status_code == 429 or error.response.status_code >= 500
+        return is_temporary(error.response.status_code)
     return isinstance(error, _BROKEN)
 
 
@@ -148,7 +158,7 @@ _BROKEN = (
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk from an error of requests, by what each wraps, to what really happened."""
+    """Walk from an error of requests down to the innermost error that it wraps."""
     at: object = error
     while isinstance(at, BaseException):
         yield at
@@ -166,15 +176,16 @@ def _retry_after(response: requests.Response | None) -> float | None:
 
 
 class CeleryServices(Services):
-    """What :func:`init_celery` returns. Its parts are made in the process that asks for them."""
+    """The services of a Celery app. Its parts are made in the process that asks for them."""
 
     #: The task that delivers one callback status: ``.delay(payload, request_id=…)``. The payload
-    #: is str (sent unchanged), dict or list. Returns ``{"http_status": …, "body": …}``; an answer
-    #: 429 or 5xx, and no answer, are tried again, whatever else the bank answers is the result.
+    #: is str (sent unchanged), dict or list. Its result is ``{"http_status": …, "body": …}``. The
+    #: task is tried again after 429 and 5xx, and where no response arrived.
     send_callback_status: Task[Any, Any]
 
-    def _stop(self, **_: object) -> None:
-        self.close(_SHUTDOWN_TIMEOUT)
+    def on_shutdown(self, **_: object) -> None:
+        """Shut down the handler at the end of a worker; Celery's signal calls this."""
+        self.close(_SHUTDOWN_TIMEOUT_SECS)
 
 
 def init_celery(
@@ -185,17 +196,17 @@ def init_celery(
     settings: Mapping[str, Any] | None = None,
     on_event: Callable[[Event], object] | None = None,
 ) -> CeleryServices:
-    """Give the tasks of ``app`` a handler, and return what they use: ``.handler``, ``.session``.
+    """Return the services for the tasks of an app: ``.handler``, ``.session`` and the others.
 
     Starts nothing, reads no setting. Raises ConfigurationError for a name that the app has.
 
     Args:
-        app: Celery's.
+        app: The Celery app.
         name: The task that delivers callback statuses is called ``<name>.send_callback_status``.
             An app with two banks, or two merchants, needs a name for each.
-        handler: One that exists, in place of one made from settings.
-        settings: ``{"PERMATA_TOKEN_URL": …}`` and so on; the environment's values for what is not
-            in it.
+        handler: A handler that exists, in place of one made from settings.
+        settings: ``{"PERMATA_TOKEN_URL": …}`` and so on; each setting that is not in it comes from
+            the environment.
         on_event: Called with each event of the handler that is made.
     """
     _claim(app, name)
@@ -206,20 +217,15 @@ def init_celery(
         payload: str | dict[str, Any] | list[Any], request_id: str | None = None
     ) -> dict[str, Any]:
         """Deliver one callback status to the bank."""
-        answer = services.callback_status.send(payload, request_id=request_id)
-        if answer.http_status == 429 or answer.http_status >= 500:
-            raise CallbackStatusError(
-                f"the bank is overloaded or down (HTTP {answer.http_status}); wait",
-                retryable=True,
-                status_code=answer.http_status,
-                retry_after=answer.retry_after,
-            )
-        return {"http_status": answer.http_status, "body": answer.body}
+        response = services.callback_status.send(payload, request_id=request_id)
+        if is_temporary(response.http_status):
+            raise unavailable(response.http_status, response.retry_after)
+        return {"http_status": response.http_status, "body": response.body}
 
     services.send_callback_status = send_callback_status
     # Held weakly, both: an app that is dropped takes its services with it.
-    worker_process_shutdown.connect(services._stop)
-    worker_shutdown.connect(services._stop)
+    worker_process_shutdown.connect(services.on_shutdown)
+    worker_shutdown.connect(services.on_shutdown)
     return services
 
 

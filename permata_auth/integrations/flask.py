@@ -15,12 +15,16 @@
         return permata.session.post(url, json=inquiry).json()
 
 The settings are ``app.config["PERMATA_TOKEN_URL"]`` and so on, under the names of the environment
-variables, and the environment's own values for what is not in ``app.config``. Besides those of the
-credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
-``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``; for webhooks
+variables; each setting that is not in ``app.config`` comes from the environment. Besides those of
+the credentials: ``PERMATA_TOKEN_STORE`` (a URL or a TokenStore), ``PERMATA_REFRESH_BUFFER_SECS``,
+``PERMATA_MIN_SCHEDULE_TIME_SECS``, ``PERMATA_BACKGROUND``, ``PERMATA_STOP_WHEN_IDLE``,
+``PERMATA_CLOCK_CORRECTION``, ``PERMATA_WARM_UP`` (each process fetches a token in the background
+from its first request or probe on); for webhooks
 ``PERMATA_CALLBACK_STATUS_URL``, ``PERMATA_APP_SECRETS`` (a list, or text with commas in between),
 ``PERMATA_ALLOW_UNSIGNED_WEBHOOKS``, ``PERMATA_WEBHOOK_VERIFY_TOKEN``, ``PERMATA_MAX_BODY_BYTES``.
-Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
+middleware may read the body of a webhook before where Flask keeps the bytes
+(``request.get_data()``); where it has used them up, the response is 400.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
 from ..handler import LoginHandler
 from ..webhook import WebhookProcessor, WebhookResponse
-from ._services import Services
+from ._services import ALIVE, Services
 
 try:
     import click
@@ -52,17 +56,17 @@ _KEY = "permata_auth"
 
 
 class PermataAuthExtension:
-    """The handler of the current application, and what goes with it.
+    """The handler of the current application, with its session and its webhooks.
 
     May be made at import, in a process that forks its workers too: neither it nor ``init_app()``
     starts a thread, opens a connection or reads a setting. The properties need an application
     context, which every request and command has. Raises ConfigurationError for wrong arguments.
 
     Args:
-        app: An application for :meth:`init_app`.
+        app: An application for :meth:`init_app`, or None for an application factory.
         handler: One handler for every application of this extension; by default each application
             makes its own from its settings, at the first use.
-        on_event: The event hook of the handlers that are made.
+        on_event: The event hook of the handlers that are made; none by default.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class PermataAuthExtension:
     ) -> None:
         self._handler = handler
         self._on_event = on_event
-        self._new_services({})  # refuses wrong arguments here, where they are given
+        self._new_services({})  # refuses wrong arguments here and not at the first request
         if app is not None:
             self.init_app(app)
 
@@ -84,6 +88,9 @@ class PermataAuthExtension:
         Returns ``app``. An application has one extension, and so one account at the bank: for a
         second one a ConfigurationError is raised. A second account is a
         :class:`permata_auth.LoginHandler` of its own.
+
+        Args:
+            app: The application; its settings are read at the first use.
         """
         if not isinstance(app, Flask):
             raise ConfigurationError("app must be a Flask application")
@@ -92,7 +99,9 @@ class PermataAuthExtension:
                 "this app has a PermataAuthExtension already; use a LoginHandler for a second "
                 "account at the bank"
             )
-        app.extensions[_KEY] = self._new_services(app.config)
+        services = app.extensions[_KEY] = self._new_services(app.config)
+        # At the first request and no sooner: the master of a server that forks gets none.
+        app.before_request(services.keep_warm)
         app.cli.add_command(commands)
         return app
 
@@ -119,6 +128,15 @@ class PermataAuthExtension:
         """The processor by which the blueprint answers webhooks."""
         return self._services.webhooks
 
+    def warm_up(self) -> None:
+        """Have a token fetched in the background of this process; returns at once.
+
+        For a hook that a server calls in each worker, such as ``post_worker_init`` of gunicorn;
+        ``PERMATA_WARM_UP`` does so at the first request. Raises ConfigurationError for wrong
+        settings.
+        """
+        self._services.warm_up()
+
     @property
     def _services(self) -> Services:
         services = _current()
@@ -138,9 +156,10 @@ def _current() -> Services:
     return services
 
 
-#: ``POST /webhook``, ``GET /webhook`` and ``GET /health``. They check no CSRF token: where an
-#: extension does so for all views, exempt this blueprint. ``PERMATA_APP_SECRETS`` is what tells
-#: the sender of a webhook, and ``PERMATA_WEBHOOK_VERIFY_TOKEN`` that of a verification.
+#: ``POST /webhook``, and ``GET`` of ``/webhook``, ``/health``, ``/health/live``, ``/health/ready``.
+#: They check no CSRF token: where an extension does so for all views, exempt this blueprint.
+#: ``PERMATA_APP_SECRETS`` identifies the sender of a webhook, ``PERMATA_WEBHOOK_VERIFY_TOKEN`` the
+#: sender of a verification.
 blueprint = Blueprint("permata_auth", __name__)
 
 
@@ -163,9 +182,9 @@ def _response(answer: WebhookResponse) -> Response:
 
 
 def _body(limit: int) -> bytes:
-    """Return the request's body, or one byte more than is allowed, which tells a larger one.
+    """Return the request's body; of a body that is too large, one byte more than is allowed.
 
-    Where something has read the body before this view, Flask may have kept the bytes.
+    Where other code has read the body before this view, Flask may have kept the bytes.
     """
     body = bytearray()
     try:
@@ -175,7 +194,7 @@ def _body(limit: int) -> bytes:
     except RequestEntityTooLarge:  # MAX_CONTENT_LENGTH of the app
         raise WebhookPayloadError("the body is too large", status_code=413) from None
     if not found or len(found) < min(request.content_length or 0, limit):
-        raise WebhookPayloadError("the body did not arrive, or something has read it before")
+        raise WebhookPayloadError("the body did not arrive, or was read before this view")
     return found
 
 
@@ -183,6 +202,19 @@ def _body(limit: int) -> bytes:
 def health() -> tuple[Response, int]:
     """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks."""
     status, document = _current().health()
+    return jsonify(document), status
+
+
+@blueprint.get("/health/live")
+def live() -> tuple[Response, int]:
+    """Say that this process answers, for a probe that restarts those that do not."""
+    return jsonify(ALIVE), 200
+
+
+@blueprint.get("/health/ready")
+def ready() -> tuple[Response, int]:
+    """Say whether to send requests here: 200, or 503 while no call could be authorised."""
+    status, document = _current().readiness()
     return jsonify(document), status
 
 
@@ -206,7 +238,7 @@ def token() -> None:
 
 @commands.command()
 def status() -> None:
-    """Check the settings and show the shared token, if any. Logs nobody in."""
+    """Check the settings and show the shared token, if any. Makes no login."""
     with _expected_errors():
         for name, value in _current().status().items():
             click.echo(f"{name}: {value}")

@@ -1,4 +1,4 @@
-"""Prometheus: what handlers do, on the default registry or a given one.
+"""Prometheus: metrics of handlers, on the default registry or another.
 
 ::
 
@@ -33,8 +33,10 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
+
+import attrs
 
 from .. import _process
 from ..events import (
@@ -73,35 +75,36 @@ class PermataMetrics(Collector):
     Holds the handlers weakly. Thread-safe.
 
     Args:
-        registry: Where it registers itself; the default one of prometheus_client.
+        registry: The registry that serves the metrics; the default one of prometheus_client.
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"permata_auth_{name}", text, ("client", *labels), registry=None)
 
-        self._logins = counter("logins", "Logins that gave a token")
-        self._failures = counter("login_failures", "Logins that gave no token", "reason")
-        self._shared = counter("tokens_shared", "Tokens taken from the store")
-        self._invalidated = counter("tokens_invalidated", "Tokens dropped before their time")
-        self._skipped = counter("refreshes_skipped", "No time left to refresh ahead of expiry")
-        self._postponed = counter("logins_postponed", "Pauses after failures", "reason")
-        self._abandoned = counter("logins_abandoned", "Logins that overran their budget")
-        self._late = counter("refreshes_late", "Refreshes that began over five seconds late")
-        self._duration = Histogram(
-            "permata_auth_login_duration_seconds",
-            "How long logins took, all attempts included",
-            ("client", "outcome"),
-            buckets=_BUCKETS,
-            registry=None,
-        )
-        # Only for the files of multiprocess mode: at a scrape the handlers themselves are asked.
-        self._expiry = Gauge(
-            "permata_auth_token_expiry_timestamp_seconds",
-            "When the token expires",
-            ("client",),
-            registry=None,
-            multiprocess_mode="liveall",
+        self._families = _Families(
+            logins=counter("logins", "Logins that gave a token"),
+            failures=counter("login_failures", "Logins that gave no token", "reason"),
+            shared=counter("tokens_shared", "Tokens taken from the store"),
+            invalidated=counter("tokens_invalidated", "Tokens dropped before their time"),
+            skipped=counter("refreshes_skipped", "No time left to refresh ahead of expiry"),
+            postponed=counter("logins_postponed", "Pauses after failures", "reason"),
+            abandoned=counter("logins_abandoned", "Logins that overran their budget"),
+            late=counter("refreshes_late", "Refreshes that began over five seconds late"),
+            duration=Histogram(
+                "permata_auth_login_duration_seconds",
+                "How long logins took, all attempts included",
+                ("client", "outcome"),
+                buckets=_BUCKETS,
+                registry=None,
+            ),
+            expiry=Gauge(
+                "permata_auth_token_expiry_timestamp_seconds",
+                "When the token expires",
+                ("client",),
+                registry=None,
+                multiprocess_mode="liveall",
+            ),
         )
         self._watched: dict[str, weakref.ref[LoginHandler]] = {}
         registry.register(self)
@@ -113,12 +116,12 @@ class PermataMetrics(Collector):
         for another name, and for the name of another handler.
 
         Args:
-            handler: Any; several each need a ``client`` of their own.
+            handler: The handler to watch; each of several needs a ``client`` of its own.
             client: The value of the label that all of its metrics carry.
         """
         if not isinstance(handler, LoginHandler) or not isinstance(client, str):
             raise ConfigurationError("watch() takes a LoginHandler, and a str as client")
-        watched = dict(self._handlers())
+        watched = dict(self.handlers())
         if watched.get(client) is handler:
             return
         if client in watched or handler in watched.values():
@@ -127,51 +130,63 @@ class PermataMetrics(Collector):
                 "give each handler one name of its own"
             )
         self._watched[client] = weakref.ref(handler)
-        handler.events.add(_Recorder(self, handler, client))
+        handler.events.add(_Recorder(self, self._families, handler, client))
 
     def describe(self) -> Iterator[Metric]:
         """Return the families with no samples in them; asks no handler."""
-        for metric in self._metrics():
+        for metric in self._families.counted:
             yield from metric.describe()
-        yield from _families()
+        yield from _states()
 
     def collect(self) -> Iterator[Metric]:
         """Ask every handler for its state, which never blocks."""
-        for metric in self._metrics():
+        for metric in self._families.counted:
             yield from metric.collect()
-        seconds_left, waiting, expiry = families = _families()
-        for client, handler in self._handlers():
+        seconds_left, waiting, expiry = states = _states()
+        for client, handler in self.handlers():
             info = handler.info()
             seconds_left.add_metric([client], info.seconds_left)
             waiting.add_metric([client], info.waiting)
             if info.expires_at is not None:
                 expiry.add_metric([client], info.expires_at.timestamp())
-        yield from families
+        yield from states
 
-    def _metrics(self) -> Iterable[Counter | Histogram]:
-        return (
-            self._logins,
-            self._failures,
-            self._shared,
-            self._invalidated,
-            self._skipped,
-            self._postponed,
-            self._abandoned,
-            self._late,
-            self._duration,
-        )
-
-    def _handlers(self) -> Iterator[tuple[str, LoginHandler]]:
-        """Walk through the handlers that live, and forget the others."""
+    def handlers(self) -> Iterator[tuple[str, LoginHandler]]:
+        """Yield the handlers that live, each after its ``client``, and forget the others."""
         for client, reference in list(self._watched.items()):
             handler = reference()
             if handler is not None:
                 yield client, handler
             elif self._watched.pop(client, None) is not None and _is_multiprocess():
-                self._expiry.labels(client).set(math.nan)  # a file's entries cannot be removed
+                # An entry of a file cannot be removed.
+                self._families.expiry.labels(client).set(math.nan)
 
 
-def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+@attrs.frozen(kw_only=True, eq=False)
+class _Families:
+    """The metrics that are counted as events happen."""
+
+    logins: Counter
+    failures: Counter
+    shared: Counter
+    invalidated: Counter
+    skipped: Counter
+    postponed: Counter
+    abandoned: Counter
+    late: Counter
+    duration: Histogram
+    #: Only for the files of multiprocess mode: a scrape reads the handlers themselves.
+    expiry: Gauge
+
+    @property
+    def counted(self) -> Iterator[Counter | Histogram]:
+        """All but the expiry."""
+        return (each for each in attrs.astuple(self, recurse=False) if each is not self.expiry)
+
+
+def _states() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    """Return the metrics that are read at a scrape, with no samples in them."""
+
     def family(name: str, text: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"permata_auth_{name}", text, labels=["client"])
 
@@ -189,75 +204,80 @@ def _is_multiprocess() -> bool:
 class _Recorder:
     """The event hook of one handler. Holds neither the handler nor the metrics."""
 
-    def __init__(self, metrics: PermataMetrics, handler: LoginHandler, client: str) -> None:
-        self._metrics = weakref.ref(metrics)  # unregistered, it may be replaced by another
+    def __init__(
+        self, metrics: PermataMetrics, families: _Families, handler: LoginHandler, client: str
+    ) -> None:
+        # Weak, so that metrics which were unregistered and dropped count no longer.
+        self._metrics = weakref.ref(metrics)
+        self._families = weakref.ref(families)
         self._handler = weakref.ref(handler)
         self._client = client
         self._due: datetime | None = None
         self._process: object = None
-        self._begin(metrics)
+        self._begin(families)
 
     def __call__(self, event: Event) -> None:
-        metrics = self._metrics()
-        if metrics is None:
+        families = self._families()
+        if families is None:
             return
         if self._process != _process.identity():
-            self._begin(metrics)
-        self._count(metrics, event)
+            self._begin(families)
+        self._count(families, event)
 
-    def _count(self, metrics: PermataMetrics, event: Event) -> None:
+    def _count(self, families: _Families, event: Event) -> None:
         client = self._client
         if isinstance(event, LoginStarted):
-            self._note_start(metrics, event)
+            self._note_start(families, event)
         elif isinstance(event, LoginSucceeded):
-            metrics._logins.labels(client).inc()
-            metrics._duration.labels(client, "success").observe(event.duration)
+            families.logins.labels(client).inc()
+            families.duration.labels(client, "success").observe(event.duration)
         elif isinstance(event, LoginFailed):
-            metrics._failures.labels(client, event.error).inc()
-            metrics._duration.labels(client, "failure").observe(event.duration)
+            families.failures.labels(client, event.error).inc()
+            families.duration.labels(client, "failure").observe(event.duration)
         elif isinstance(event, TokenSwapped):
             self._due = None
-            self._note_expiry(metrics, event.expires_at)
+            self._note_expiry(families, event.expires_at)
             if event.is_shared:
-                metrics._shared.labels(client).inc()
+                families.shared.labels(client).inc()
         elif isinstance(event, RefreshScheduled):
             self._due = event.next_refresh_at
         elif isinstance(event, LoginPostponed):
-            metrics._postponed.labels(client, event.error).inc()
+            families.postponed.labels(client, event.error).inc()
         else:
-            self._count_plainly(metrics, event)
+            self._count_plainly(families, event)
 
-    def _count_plainly(self, metrics: PermataMetrics, event: Event) -> None:
+    def _count_plainly(self, families: _Families, event: Event) -> None:
         counters = {
-            TokenInvalidated: metrics._invalidated,
-            RefreshSkipped: metrics._skipped,
-            LoginAbandoned: metrics._abandoned,
+            TokenInvalidated: families.invalidated,
+            RefreshSkipped: families.skipped,
+            LoginAbandoned: families.abandoned,
         }
         counter = counters.get(type(event))
         if counter is not None:
             counter.labels(self._client).inc()
 
-    def _begin(self, metrics: PermataMetrics) -> None:
-        """Tell once in each process where things stand: a child's files begin empty."""
+    def _begin(self, families: _Families) -> None:
+        """Record the state once in each process: a child's files begin empty."""
         self._process = _process.identity()
         # So that rates and alerts have a zero to start from.
-        for each in (metrics._logins, metrics._shared, metrics._skipped, metrics._late):
+        for each in (families.logins, families.shared, families.skipped, families.late):
             each.labels(self._client)
         handler = self._handler()
         expires_at = handler.info().expires_at if handler is not None else None
         if expires_at is not None:
-            self._note_expiry(metrics, expires_at)
+            self._note_expiry(families, expires_at)
 
-    def _note_expiry(self, metrics: PermataMetrics, expires_at: datetime) -> None:
-        if _is_multiprocess():
-            list(metrics._handlers())  # forget those that are gone
-            metrics._expiry.labels(self._client).set(expires_at.timestamp())
+    def _note_expiry(self, families: _Families, expires_at: datetime) -> None:
+        metrics = self._metrics()
+        if _is_multiprocess() and metrics is not None:
+            list(metrics.handlers())  # forget those that are gone
+            families.expiry.labels(self._client).set(expires_at.timestamp())
 
-    def _note_start(self, metrics: PermataMetrics, event: LoginStarted) -> None:
+    def _note_start(self, families: _Families, event: LoginStarted) -> None:
         due, self._due = self._due, None  # the attempts after a failed one are not late
         handler = self._handler()
         # After shutdown() no refresh is due any more: the next login is on demand.
         if due is None or handler is None or not handler.scheduler.is_active:
             return
         if (event.at - due).total_seconds() > _LATE_SECS:
-            metrics._late.labels(self._client).inc()
+            families.late.labels(self._client).inc()

@@ -39,6 +39,7 @@ drop         close without a byte
 reset        TCP reset ``at="start"``, amid the ``"headers"`` or amid the ``"body"``
 slow         ``seconds`` before the first byte
 drip         ``interval=0.1, part="body"``: one byte at a time; ``part="headers"``: all of it
+headers      ``fields={"Date": None, "Age": "120"}`` in place of its own; None leaves one out
 truncated    half of the body that Content-Length announced
 huge         ``bytes=100 MiB``, streamed
 gzip_bomb    ``bytes=100 MiB`` once unpacked

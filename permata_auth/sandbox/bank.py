@@ -119,10 +119,9 @@ class Bank(Ledger):
     def revoke(self, token: str) -> bool:
         """Kill this token; return False if it is not known."""
         with self._changed:
-            known = self._tokens.get(token)
-            if known:
-                known.killed = "revoked"
-            return known is not None
+            if token in self._tokens:
+                self._tokens[token].killed = "revoked"
+            return token in self._tokens
 
     def revoke_all_tokens(self) -> None:
         """Kill every token that was issued so far."""
@@ -237,11 +236,10 @@ class Bank(Ledger):
         """Return a token of this dialect, and its seconds as its response says them."""
         with self._changed:
             self._counts["logins"] += 1
-            last = self._last.get(dialect)
+            last, seconds = self._last.get(dialect), self.token_lifetime
             if self.reuse_token and last and not last.fault():
                 return last, max(1, int(last.issued.expires_at - time.monotonic()))
             self._last[dialect] = token = self._mint(dialect)
-            seconds = self.token_lifetime
             return token, int(seconds) if seconds == int(seconds) else seconds
 
     def _mint(self, dialect: str) -> _Token:
@@ -297,10 +295,8 @@ class Bank(Ledger):
 
     def _check_bearer(self, authorization: str) -> str:
         value, fault = self._bearer(authorization, "classic")
-        require(
-            not fault,
-            bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}"),
-        )
+        rejected = bank_error(403, "Failed Authentication OAuth2", reason=f"token {fault}")
+        require(not fault, rejected)
         return value
 
     def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
@@ -312,13 +308,11 @@ class Bank(Ledger):
                 fault = "unknown" if value else "missing"
             else:
                 fault = token.fault()
-            if not fault and self._rejects_tokens():
+            is_rejecting = self.reject_tokens or time.monotonic() < self._rejecting_until
+            if not fault and is_rejecting:
                 fault = "rejected like all others"
             self._counts["rejected_calls"] += bool(fault)
         return value, fault
-
-    def _rejects_tokens(self) -> bool:
-        return self.reject_tokens or time.monotonic() < self._rejecting_until
 
     def _check_timestamp(self, text: str) -> bytes:
         return check_timestamp(text, now=self.now(), tolerance=self.timestamp_tolerance)

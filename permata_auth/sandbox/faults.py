@@ -138,6 +138,20 @@ def drip(*, interval: float = 0.1, part: str = "body") -> Effect:
     return lambda request, answer: attrs.evolve(answer(), wire=wire)
 
 
+def headers(*, fields: Mapping[str, str | None]) -> Effect:
+    """Do the work, and put these headers in place of its own; None leaves one out."""
+    for name, value in fields.items():
+        text = f"{name}{value or ''}"
+        _check(text.isprintable() and text.isascii(), "headers must be plain ASCII")
+    added = tuple(fields.items())
+
+    def effect(_: Inbound, answer: Callable[[], Reply]) -> Reply:
+        reply = answer()
+        return attrs.evolve(reply, headers=(*reply.headers, *added))
+
+    return effect
+
+
 def truncated() -> Effect:
     """Announce the whole body, send half of it and close."""
     wire = Wire(pieces=lambda head, body: (head + body[: len(body) // 2],))
@@ -250,6 +264,7 @@ FAULTS: dict[str, Callable[..., Effect]] = {
     "reset": reset,
     "slow": slow,
     "drip": drip,
+    "headers": headers,
     "truncated": truncated,
     "huge": huge,
     "gzip_bomb": gzip_bomb,

@@ -64,7 +64,7 @@ class _Handler(WSGIRequestHandler):
             self._reset()
 
     def _head(self, reply: Reply) -> bytes:
-        fields = {
+        fields: dict[str, str | None] = {
             "Date": formatdate(self.server.now(), usegmt=True),
             "Content-Type": reply.content_type,
             "Content-Length": str(len(reply.body)),
@@ -75,7 +75,7 @@ class _Handler(WSGIRequestHandler):
         if reply.status in (204, 304):
             del fields["Content-Length"], fields["Content-Type"]
         lines = [f"HTTP/1.1 {reply.status} {responses.get(reply.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in fields.items()]
+        lines += [f"{name}: {value}" for name, value in fields.items() if value is not None]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _reset(self) -> None:

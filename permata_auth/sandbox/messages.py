@@ -63,12 +63,15 @@ class Wire:
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What the bank answers. ``status`` 0 means that no status line is sent at all."""
+    """What the bank answers. ``status`` 0 means that no status line is sent at all.
+
+    A header whose value is None is left out, also one that every response has.
+    """
 
     status: int
     body: bytes = attrs.field(default=b"", repr=False)
     content_type: str = JSON_TYPE
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str | None], ...] = ()
     reason: str = "ok"
     token_fingerprint: str | None = None
     delay: float = 0.0

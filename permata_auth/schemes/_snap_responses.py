@@ -11,6 +11,7 @@ from typing import Literal
 
 import attrs
 
+from .._json import json_object
 from ..exceptions import (
     ClockError,
     InvalidClientError,
@@ -20,7 +21,7 @@ from ..exceptions import (
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
-from .base import Kind, json_object, no_token, presentable, reason_in
+from .base import Kind, no_token, presentable, reason_in
 from .jakarta import timestamp
 
 SnapOutcome = Literal[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +9,8 @@ from typing import Any, Protocol
 
 import attrs
 
+from .._bank import is_temporary
+from .._json import json_object
 from ..exceptions import (
     InvalidClientError,
     InvalidGrantError,
@@ -135,16 +136,17 @@ def signed_names(scheme: Scheme, canonicalizer: str | None = None) -> tuple[str,
     return tuple(scheme.sign("none", "GET", "https:", b"", canonicalizer=canonicalizer))
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return the JSON object in ``body``, or None.
+def is_timestamp_rejected(scheme: Scheme, status_code: int, body: bytes) -> bool:
+    """Tell whether the bank refused a call because of its timestamp, and for no other reason.
 
-    Never raises: the parser's own errors hold the whole document, and with it the token.
+    Args:
+        scheme: Asked by its own ``is_timestamp_rejected(status_code, body)``; one that has no such
+            method cannot tell.
+        status_code: The HTTP status of the call's response.
+        body: Its body.
     """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    tell = getattr(scheme, "is_timestamp_rejected", None)
+    return tell is not None and bool(tell(status_code, body))
 
 
 def token_response(
@@ -256,7 +258,7 @@ def error_response(
     reason = reason_in(json_object(body) or {}, secrets)
     if reason.code == str(status_code):
         reason = Reason(None, reason.description)
-    if status_code == 429 or status_code >= 500:
+    if is_temporary(status_code):
         kind = _UNAVAILABLE
     elif 300 <= status_code < 400:
         kind = _REDIRECT

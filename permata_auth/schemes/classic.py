@@ -6,10 +6,12 @@ import base64
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Mapping
 
 import attrs
 
+from .._json import json_object
 from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
 from ..exceptions import (
     ClockError,
@@ -17,14 +19,15 @@ from ..exceptions import (
     InvalidClientError,
     TokenEndpointError,
 )
-from .base import Hint, TokenRequest, TokenResponse, error_response, json_object, token_response
+from .base import Hint, TokenRequest, TokenResponse, error_response, token_response
 from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa: F401
 from .jakarta import timestamp
 
+_BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
 #: What the bank's own words mean.
 _HINTS: tuple[Hint, ...] = (
     (
-        "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)",
+        _BAD_TIMESTAMP,
         ClockError,
         "correct this machine's clock and let NTP keep it",
     ),
@@ -194,6 +197,13 @@ class PermataCredentials(Secret):
             return status_code == 401
         payload = json_object(body) or {}
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
+
+    def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal."""
+        if status_code not in (400, 401, 403):
+            return False
+        described = str((json_object(body) or {}).get("ErrorDescription"))
+        return re.search(_BAD_TIMESTAMP, described.lower()) is not None
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:

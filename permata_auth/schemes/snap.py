@@ -310,6 +310,10 @@ class SnapCredentials(Secret):
         """Tell a rejected token from any other refusal; never so for a call that carries none."""
         return self.needs_token and self.outcome(status_code, body) == "token_rejected"
 
+    def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused timestamp from any other refusal: the call was not done."""
+        return self.outcome(status_code, body) == "clock"
+
     @staticmethod
     def outcome(status_code: int | None, body: bytes = b"") -> SnapOutcome:
         """Return what the response to a call means, and so whether it may be sent again.

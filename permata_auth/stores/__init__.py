@@ -22,6 +22,10 @@ def store_from_env(
     ``redis://``, ``rediss://``, ``valkey://``, ``valkeys://`` and ``unix://`` are
     :class:`RedisTokenStore`, with the options that redis-py reads from URLs. Opens nothing.
     Raises ConfigurationError for any other value and shows none; ImportError for a missing extra.
+
+    Args:
+        environ: The variables, in place of those of the process.
+        prefix: Begins the variable's name, in place of ``PERMATA_``: for a second account.
     """
     name = f"{prefix}TOKEN_STORE"
     url = (os.environ if environ is None else environ).get(name, "").strip()

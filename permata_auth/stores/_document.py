@@ -1,4 +1,4 @@
-"""The form that a token, or a failure, has in a store, and how long it lives for its reader."""
+"""The document of a token, or of a failure, in a store, and its remaining life for the reader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,12 @@ def _running_clock() -> str | None:
 
 
 def dump(key: str, token: AccessToken) -> bytes:
-    """Return the document of ``token``."""
+    """Return the document of ``token``.
+
+    Args:
+        key: The key that the document belongs to.
+        token: The token.
+    """
     document = {
         "version": _VERSION,
         "key": key,
@@ -52,14 +57,17 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
 
     Its life runs on the writer's own clock where this process has the same one. Elsewhere wall
     clocks differ, so the token is taken to die at the first of: the writer's wall-clock time, its
-    whole lifetime from now, ``time_to_live`` seconds (what the store's own clock leaves it).
+    whole lifetime from now, ``time_to_live``.
 
-    Raises ValueError, without a word of the data, for what is no document of ``key``.
+    Raises ValueError, without a word of the data, for anything but a document of ``key``.
+
+    Args:
+        key: The key that the document must belong to.
+        data: The document.
+        time_to_live: The seconds that the store will keep the document, by its own clock.
     """
     with suppress(*_UNREADABLE):
-        document = json.loads(data)
-        if document["version"] != _VERSION or document["key"] != key:
-            raise ValueError
+        document = _loaded(key, data)
         issued = datetime.fromisoformat(document["issued_at"])
         expires = datetime.fromisoformat(document["expires_at"])
         by_wall = expires.timestamp() - _clock.wall()
@@ -79,7 +87,12 @@ def parse(key: str, data: bytes, *, time_to_live: float = math.inf) -> AccessTok
 
 
 def dump_failure(key: str, failure: StoredFailure) -> bytes:
-    """Return the document of ``failure``."""
+    """Return the document of ``failure``.
+
+    Args:
+        key: The key that the document belongs to.
+        failure: The failure.
+    """
     document = {
         "version": _VERSION,
         "key": key,
@@ -94,15 +107,18 @@ def dump_failure(key: str, failure: StoredFailure) -> bytes:
 def parse_failure(
     key: str, data: bytes | str, *, time_to_live: float = math.inf
 ) -> StoredFailure | None:
-    """Return the failure in a document with the seconds that it is still kept.
+    """Return the failure in a document, with its remaining seconds, which count as a token's do.
 
-    They are counted as those of a token are. None for one that is kept no longer, and for all that
-    is no document of ``key``: the worst that this costs is one login.
+    Returns None for a failure whose time is over, and for anything but a document of ``key``: the
+    worst cost of that is one login.
+
+    Args:
+        key: The key that the document must belong to.
+        data: The document.
+        time_to_live: The seconds that the store will keep the document, by its own clock.
     """
     with suppress(*_UNREADABLE):
-        document = json.loads(data)
-        if document["version"] != _VERSION or document["key"] != key:
-            return None
+        document = _loaded(key, data)
         failure = StoredFailure(**document["failure"])
         by_wall = document["expires_at"] - _clock.wall()
         life = _life(document, by_wall, failure.expires_in, time_to_live)
@@ -111,8 +127,15 @@ def parse_failure(
     return None
 
 
+def _loaded(key: str, data: bytes | str) -> Any:
+    document = json.loads(data)
+    if document["version"] != _VERSION or document["key"] != key:
+        raise ValueError
+    return document
+
+
 def _life(document: Any, by_wall: float, whole: float, time_to_live: float) -> float:
-    """Return the seconds that are left, by the first of the clocks that can be believed."""
+    """Return the seconds that are left: by the writer's clock, else by the most cautious one."""
     if document["clock"] is not None and document["clock"] == _running_clock():
         deadline = float(document["deadline"])
         if not math.isfinite(deadline):

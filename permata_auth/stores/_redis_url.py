@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from ..exceptions import ConfigurationError
 
-_TIMEOUT = 2.0
+_TIMEOUT_SECS = 2.0
 _ALIASES = {"valkey": "redis", "valkeys": "rediss"}
 
 
@@ -41,7 +41,7 @@ def _is_text(text: str) -> bool:
     return bool(text)
 
 
-# What redis-py does not know it keeps until the first connection, and refuses it there.
+# redis-py keeps an unknown option until the first connection, and refuses it there.
 _OPTIONS: dict[str, Callable[[str], bool]] = {
     "db": _is_whole,
     "username": _is_text,
@@ -70,15 +70,19 @@ _TLS_OPTIONS: dict[str, Callable[[str], bool]] = {
 
 
 def connect(url: str) -> redis.Redis:
-    """Return a client for ``url``, whose own options go before the ones here; opens nothing."""
+    """Return a client for a URL; opens nothing. Raises ConfigurationError.
+
+    Args:
+        url: Its options go before the timeouts that are set here.
+    """
     scheme, colon, rest = url.partition(":")
     url = _ALIASES.get(scheme, scheme) + colon + rest
     try:
         _check(urlsplit(url))
         client = redis.Redis.from_url(
             url,
-            socket_connect_timeout=_TIMEOUT,
-            socket_timeout=_TIMEOUT,
+            socket_connect_timeout=_TIMEOUT_SECS,
+            socket_timeout=_TIMEOUT_SECS,
             # Once again on a new connection, since the server may have closed an idle one.
             retry=Retry(NoBackoff(), 1),
         )

@@ -1,4 +1,4 @@
-"""The form in which a failed login is shared between processes."""
+"""The record of a failed login that the processes of a fleet share."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from attrs import validators
 
 from .. import _clock, exceptions
 from .._pace import Pause, Row
-from .._settings import duration, seconds
+from .._settings import duration, is_int, seconds
 from ..exceptions import PermataAuthError, TokenEndpointError, TransportError
 
-#: How long a store keeps a failure: as long as the longest pause, and so that the count of failures
-#: in a row outlives each pause.
+#: The life of a failure in a store: that of the longest pause, so that the count of failures in a
+#: row outlives each pause.
 RETENTION_SECS = 300.0
-_MAX_TEXT = 300
+_MAX_TEXT_CHARS = 300
 
 _is_text = validators.instance_of(str)
 _may_be_text = validators.optional(_is_text)
 
 
 def _is_whole_number(_: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not is_int(value):
         raise TypeError(f"{attribute.name} must be an int")
 
 
@@ -32,16 +32,18 @@ class StoredFailure:
 
     Args:
         row: The kind of failure, a value of :class:`~permata_auth._pace.Row`.
-        count: How many of this kind there were in a row, this one included.
+        count: The number of failures of this kind in a row, this one included.
         pause: The seconds from the failure to the next login.
-        expires_in: The seconds for which the store still keeps it; the store sets it as it loads.
-        proof: Tells credentials that met the failure from others of the same name.
+        expires_in: The seconds for which the store still keeps the failure; set by the store as it
+            loads one.
+        proof: A hash that only the credentials which met the failure have, so that a process with
+            corrected secrets of the same name is not held up.
         kind: The name of the error's class.
         message: The error's text.
-        status_code: The HTTP status of the token endpoint, if it came from there.
-        error: The bank's error code, if there was one.
-        error_description: The bank's own words, if there were any.
-        rejected: The fingerprint of the rejected token, where it is for that.
+        status_code: The HTTP status of the token endpoint, or None.
+        error: The bank's error code, or None.
+        error_description: The bank's own words, or None.
+        rejected: The fingerprint of the token that the bank rejected, or None for another failure.
     """
 
     row: str = attrs.field(validator=_is_text)
@@ -60,7 +62,12 @@ class StoredFailure:
 
     @classmethod
     def of(cls, pause: Pause, proof: str) -> StoredFailure:
-        """Return the form of ``pause`` in a store."""
+        """Return the record of a pause.
+
+        Args:
+            pause: The pause after the failure.
+            proof: As the field of this name.
+        """
         error = pause.error
         return cls(
             row=pause.row.value,
@@ -68,7 +75,7 @@ class StoredFailure:
             pause=pause.until - pause.failed_at,
             proof=proof,
             kind=type(error).__name__,
-            message=str(error)[:_MAX_TEXT] if isinstance(error, PermataAuthError) else "",
+            message=str(error)[:_MAX_TEXT_CHARS] if isinstance(error, PermataAuthError) else "",
             status_code=getattr(error, "status_code", None),
             error=getattr(error, "error", None),
             error_description=getattr(error, "error_description", None),
@@ -76,7 +83,7 @@ class StoredFailure:
         )
 
     def to_pause(self) -> Pause:
-        """Return the pause that this failure means here. Raises ValueError for an unknown row."""
+        """Return the pause that follows from this failure; raise ValueError for an unknown row."""
         failed_at = _clock.now() - max(RETENTION_SECS - self.expires_in, 0.0)
         return Pause(
             row=Row(self.row),
@@ -103,7 +110,16 @@ class FailureStore(Protocol):
     """A token store that shares failures too. With any other, each process paces itself."""
 
     def load_failure(self, key: str) -> StoredFailure | None:
-        """Return the stored failure while it is kept, or None where none can be read."""
+        """Return the stored failure while it is kept, or None where none can be read.
+
+        Args:
+            key: The name of the credentials, sometimes with a suffix.
+        """
 
     def save_failure(self, key: str, failure: StoredFailure | None) -> None:
-        """Store ``failure`` in place of any other, for its ``expires_in``; None removes it."""
+        """Store ``failure`` in place of any other, for its ``expires_in``.
+
+        Args:
+            key: As in :meth:`load_failure`.
+            failure: The failure; None removes the one that is stored.
+        """

@@ -17,7 +17,7 @@ from .._settings import Seconds, finite_seconds
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
-from .base import DEFAULT_LOCK_TIMEOUT
+from .base import DEFAULT_LOCK_TIMEOUT_SECS
 from .failures import StoredFailure
 
 _missing: ImportError | None = None
@@ -28,10 +28,10 @@ except ModuleNotFoundError as _error:
 
 logger = Log(__name__)
 
-_POLL_INTERVAL = 0.02
-_LARGEST_FILE = 64 * 1024
+_POLL_SECS = 0.02
+_MAX_FILE_BYTES = 64 * 1024
 _IS_POSIX = os.name == "posix"
-# No symbolic link is followed, and a FIFO that somebody left there does not block.
+# No symbolic link is followed, and a FIFO in the folder does not block.
 _READING = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _UNREADABLE = (errno.ELOOP, errno.EMLINK, errno.EACCES, errno.EPERM, errno.ENXIO, errno.EISDIR)
 
@@ -47,7 +47,7 @@ class FileTokenStore:
     Args:
         path: The folder, made (0700) when it is first needed; by default one in the user's cache
             folder.
-        lock_timeout: Seconds that ``lock()`` waits at most. A :class:`LoginHandler` bounds its
+        lock_timeout: The seconds that ``lock()`` waits at most. A :class:`LoginHandler` bounds its
             wait by itself, so this is longer than any login's budget.
     """
 
@@ -55,7 +55,7 @@ class FileTokenStore:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT_SECS,
     ) -> None:
         if _missing:
             raise ImportError(
@@ -90,8 +90,8 @@ class FileTokenStore:
             return
         target = self._file(key, "json")
         with self._locked(key, "write"), _as_store_errors():
-            for left in self.path.glob(f"{target.stem}.*.tmp"):  # by a writer that was killed
-                left.unlink(missing_ok=True)
+            for leftover in self.path.glob(f"{target.stem}.*.tmp"):  # of a writer that was killed
+                leftover.unlink(missing_ok=True)
             _write(target, _document.dump(key, token))
 
     def discard(self, key: str, token: AccessToken) -> None:
@@ -99,7 +99,7 @@ class FileTokenStore:
         if not self._holds(key, token):
             return
         with self._locked(key, "write"), _as_store_errors():
-            if self._holds(key, token):  # still: nobody else writes now
+            if self._holds(key, token):  # still: under the lock no other process writes
                 self._file(key, "json").unlink(missing_ok=True)
 
     def load_failure(self, key: str) -> StoredFailure | None:
@@ -124,7 +124,7 @@ class FileTokenStore:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Keep every other process and thread out; it ends with the process, however that dies."""
+        """Keep every other process and thread out; the lock ends with the process in any case."""
         with self._locked(key, "lock"):
             yield
 
@@ -141,7 +141,7 @@ class FileTokenStore:
             lock = FileLock(
                 self._file(key, suffix), timeout=self._lock_timeout, mode=0o600, thread_local=False
             )
-            lock.acquire(poll_interval=_POLL_INTERVAL)
+            lock.acquire(poll_interval=_POLL_SECS)
         try:
             yield
         finally:
@@ -170,7 +170,7 @@ def default_folder() -> Path:
 def _expanded(path: Path) -> Path:
     try:
         return path.expanduser()
-    except (RuntimeError, ValueError):  # nobody's home, or a name that nobody can have
+    except (RuntimeError, ValueError):  # a user without a home, or a senseless user name
         raise ConfigurationError("no home folder; give the token store a path") from None
 
 
@@ -179,7 +179,7 @@ def _as_store_errors() -> Iterator[None]:
     try:
         yield
     except Timeout:
-        raise TokenStoreError("another process has held the lock all the time") from None
+        raise TokenStoreError("another process held the lock all the time") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise TokenStoreError(f"{reason}; check the folder of the token store") from error
@@ -190,7 +190,7 @@ def _make_folder(path: Path) -> None:
     status = path.stat()
     if _IS_POSIX and (status.st_uid != os.geteuid() or status.st_mode & 0o022):
         raise TokenStoreError(
-            "the folder must belong to this user and be writable by nobody else; chmod 700"
+            "the folder must belong to this user and be writable by no other; chmod 700"
         )
 
 
@@ -206,13 +206,13 @@ def _read(path: Path) -> bytes | None:
         raise
     with open(handle, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_FILE_BYTES:
             raise ValueError("it is no token file")
         if _IS_POSIX and status.st_uid != os.geteuid():
             raise ValueError("it belongs to another user")
         if _IS_POSIX and status.st_mode & 0o077:
             raise ValueError("it is open to other users")
-        return file.read(_LARGEST_FILE)
+        return file.read(_MAX_FILE_BYTES)
 
 
 def _write(path: Path, data: bytes) -> None:

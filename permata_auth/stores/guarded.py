@@ -1,7 +1,7 @@
-"""A token store that costs its handler little, however it behaves: slow, silent, broken, back.
+"""A guard around a token store, so that one that is slow, silent or broken costs little time.
 
-Every operation runs on a thread that can be left behind. A circuit breaker stands before it: after
-a failure the store is left alone for a while, and a try to use it again costs a tenth of the time.
+Every operation runs on a thread that can be abandoned. A circuit breaker stands before it: after
+a failure no operation starts for a while, and a trial operation may take a tenth of the time.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _T = TypeVar("_T")
 
 _MIN_PAUSE_SECS = 0.5
 _MAX_PAUSE_SECS = 8.0
-#: During an outage a try may take this part of the time that is allowed before it.
-_TRY_SHARE = 0.1
+#: During an outage a trial operation may take this part of the time that is allowed otherwise.
+_TRIAL_SHARE = 0.1
 _MAX_ABANDONED = 4
-#: Between two looks at the store while its lock is waited for.
+#: The time between two looks at the store's content, in a wait for its lock.
 _MIN_LOOK_SECS = 0.05
 _MAX_LOOK_SECS = 0.25
 
@@ -41,53 +41,58 @@ _PROVES = {"save": ("save", "discard", "save_failure")}
 
 
 class StoreOutError(Exception):
-    """The store is left alone for now; the log has said why."""
+    """The circuit breaker is open; the log has said why."""
 
 
 class CircuitBreaker:
-    """How a store has been to this process, and whether it is to be tried again. Thread-safe.
+    """The circuit breaker of one store in one process. Thread-safe.
 
     An outage is over when the operation that failed first succeeds, or one that asks more of the
-    store: a store that can be read but not written to is not back because it was read, but one
-    that failed to remove a token is back once it has saved another.
+    store: a successful read does not mean that a store which could not be written is back, but
+    a successful save means so of one that failed to remove a token.
     """
 
     def __init__(self) -> None:
         self.failing: str | None = None
-        self._pause = 0.0
-        self._next_try = -math.inf
+        self._pause_secs = 0.0
+        self._next_trial = -math.inf
         self._abandoned: list[_Worker] = []
         self._lock = threading.RLock()
 
     def check(self) -> None:
-        """Raise StoreOutError where the store must be left alone."""
+        """Raise StoreOutError where no operation may start."""
         for worker in self._abandoned.copy():
             if worker.ended.is_set():
-                # Each step is atomic: another thread may add one here, or remove this one.
+                # Another thread can remove this worker, or add one, between the two lines. Each
+                # step is atomic; without the suppress() the second removal would raise.
                 with suppress(ValueError):
                     self._abandoned.remove(worker)
-        is_open = self.failing is not None and _clock.now() < self._next_try
+        is_open = self.failing is not None and _clock.now() < self._next_trial
         if is_open or len(self._abandoned) >= _MAX_ABANDONED:
             raise StoreOutError
 
     def abandon(self, worker: _Worker) -> None:
-        """Leave behind a thread that an operation of the store does not give back."""
+        """Leave a thread to the operation that does not return.
+
+        Args:
+            worker: The thread; it ends by itself once the operation returns.
+        """
         worker.close()
         self._abandoned.append(worker)
 
     def fail(self, operation: str, error: BaseException, began: float) -> NoReturn:
-        """Note that ``operation`` failed, and raise StoreOutError. The first failure is logged.
+        """Note that an operation failed, and raise StoreOutError. The first failure is logged.
 
         Args:
-            operation: Its name.
-            error: Why it failed.
+            operation: The operation's name.
+            error: The reason.
             began: When it began. Where another operation has failed since, both met the same
                 failure of the store, and the pause does not grow twice.
         """
         with self._lock:
-            if began >= self._next_try:
-                self._pause = min(max(self._pause * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
-            self._next_try = _clock.now() + self._pause
+            if began >= self._next_trial:
+                self._pause_secs = min(max(self._pause_secs * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
+            self._next_trial = _clock.now() + self._pause_secs
             is_first = self.failing is None
             if is_first:
                 self.failing = operation
@@ -96,11 +101,15 @@ class CircuitBreaker:
         raise StoreOutError from None
 
     def succeed(self, operation: str) -> None:
-        """Note that ``operation`` succeeded."""
+        """Note that an operation succeeded.
+
+        Args:
+            operation: The operation's name.
+        """
         with self._lock:
             is_back = self.failing in _PROVES.get(operation, (operation,))
             if is_back:
-                self.failing, self._pause, self._next_try = None, 0.0, -math.inf
+                self.failing, self._pause_secs, self._next_trial = None, 0.0, -math.inf
         if is_back:
             logger.warning("Token store is back")
 
@@ -126,13 +135,18 @@ class GuardedStore:
 
     @contextmanager
     def session(self) -> Iterator[StoreSession]:
-        """Open a session, for one thread; it releases its lock and ends its threads at the end."""
+        """Open a session, for one thread; its end releases its lock and ends its threads."""
         with closing(StoreSession(self, self._breaker.get())) as session:
             yield session
 
 
 class StoreSession:
-    """The operations of one renewal of a token, in order, on a thread beside the caller's."""
+    """The operations of one renewal of a token, in order, on a thread beside the caller's.
+
+    Args:
+        guarded: The store.
+        breaker: The circuit breaker of the store in this process.
+    """
 
     def __init__(self, guarded: GuardedStore, breaker: CircuitBreaker) -> None:
         self._guarded = guarded
@@ -145,24 +159,44 @@ class StoreSession:
 
     @property
     def has_lock(self) -> bool:
-        """Whether this session has the store's lock, which it may have for so long."""
+        """Whether this session has the store's lock; a lock that is held too long is released."""
         worker = self._worker
         return self._has_taken_lock and worker is not None and not worker.ended.is_set()
+
+    def allow(self, seconds: float) -> None:
+        """Set the time that all operations from now on may take.
+
+        Args:
+            seconds: The time in seconds.
+        """
+        self._seconds_left = seconds
 
     def load(self) -> AccessToken | None:
         """Return the stored token."""
         return self._attempt("load", self._load)
 
     def save(self, token: AccessToken) -> None:
-        """Store ``token`` in place of any other."""
+        """Store ``token`` in place of any other.
+
+        Args:
+            token: The token.
+        """
         self._attempt("save", lambda: self._store.save(self._key, token))
 
     def discard(self, token: AccessToken) -> None:
-        """Remove ``token``, if it is still the one stored."""
+        """Remove ``token``, if it is still the one stored.
+
+        Args:
+            token: The token.
+        """
         self._attempt("discard", lambda: self._store.discard(self._key, token))
 
     def load_failure(self, suffix: str = "") -> StoredFailure | None:
-        """Return the stored failure; None from a store that keeps none."""
+        """Return the stored failure; None from a store that keeps none.
+
+        Args:
+            suffix: Tells failures of one kind from others under the same key.
+        """
         if not hasattr(self._store, "load_failure"):
             return None
         key = self._key + suffix
@@ -170,7 +204,12 @@ class StoreSession:
         return found if isinstance(found, StoredFailure) else None
 
     def save_failure(self, failure: StoredFailure | None, suffix: str = "") -> None:
-        """Store ``failure``, or remove the one that is stored."""
+        """Store a failure.
+
+        Args:
+            failure: The failure; None removes the one that is stored.
+            suffix: As in :meth:`load_failure`.
+        """
         if hasattr(self._store, "save_failure"):
             key = self._key + suffix
             self._attempt("save_failure", lambda: self._store.save_failure(key, failure))
@@ -179,12 +218,12 @@ class StoreSession:
         """Take the store's lock; return False where ``look`` made it needless.
 
         Args:
-            wait: The seconds to wait at most. Where the lock was not to be had the last time, or
-                no token could be saved under it, a tenth of an operation's time instead.
+            wait: The seconds to wait at most. After a lock that could not be taken, or a token
+                that could not be saved under it, a tenth of an operation's time instead.
             look: Called now and then while the lock is not free, with a session for its operations.
         """
         if self._breaker.failing in ("lock", "save"):
-            # A save that hangs keeps the lock, perhaps this process's own from before.
+            # A save that hangs keeps the lock: perhaps an earlier one of this very process.
             wait = self._allowed()
         task = self._submit("lock", lambda stack: stack.enter_context(self._store.lock(self._key)))
         if not task.done.wait(min(_MIN_LOOK_SECS, wait)) and self._found(task, wait, look):
@@ -196,7 +235,7 @@ class StoreSession:
         return True
 
     def close(self) -> None:
-        """Release the lock, and let the session's thread end. Reports a release that fails."""
+        """Release the lock, and end the session's thread. Reports a release that fails."""
         worker = self._worker
         if worker is None:
             return
@@ -210,10 +249,10 @@ class StoreSession:
     def _found(self, task: _Task, wait: float, look: Callable[[StoreSession], bool]) -> bool:
         """Wait for the lock; return True if ``look`` found something first."""
         until, pause = task.began + wait, _MIN_LOOK_SECS
-        # A session of its own, for this one's thread waits for the lock.
+        # A session of its own, since this one's thread waits for the lock.
         with closing(StoreSession(self._guarded, self._breaker)) as other:
             while True:
-                other._seconds_left = self._seconds_left
+                other.allow(self._seconds_left)
                 if look(other):
                     return True
                 pause = min(pause * 2, _MAX_LOOK_SECS)
@@ -246,7 +285,7 @@ class StoreSession:
     def _allowed(self) -> float:
         """Return the seconds that the next operation may take; the outage may have begun here."""
         if self._breaker.failing:
-            self._seconds_left = min(self._seconds_left, self._guarded.timeout * _TRY_SHARE)
+            self._seconds_left = min(self._seconds_left, self._guarded.timeout * _TRIAL_SHARE)
         return self._seconds_left
 
     def _wait_for_release(self, worker: _Worker) -> None:
@@ -261,12 +300,12 @@ class StoreSession:
     def _submit(self, name: str, operation: Callable[[ExitStack], Any]) -> _Task:
         worker = self._worker
         if worker is not None and worker.is_busy:
-            # With an operation, or a wait for the lock, that was given up. Behind it the token
-            # of the login after it would not be stored.
+            # It is busy with an operation, or a wait for the lock, that was given up: the token of
+            # the login after it would wait behind it and not be stored.
             self._breaker.abandon(worker)
             worker = self._worker = None
         self._breaker.check()
-        if worker is None or worker.ended.is_set():  # after the longest time that a lock is held
+        if worker is None or worker.ended.is_set():  # it ends after the longest time of a lock
             self._has_taken_lock = False
             try:
                 worker = self._worker = _Worker(self._guarded.max_hold)
@@ -314,21 +353,26 @@ class _Worker:
         return not self._last.done.is_set()
 
     def submit(self, operation: Callable[[ExitStack], Any]) -> _Task:
-        """Queue ``operation``. Not thread-safe: a session has one caller."""
+        """Queue an operation. Not thread-safe: a session has one caller.
+
+        Args:
+            operation: Called with the stack whose end releases the lock.
+        """
         task, last = _Task(operation), self._last
         self._last = last.following = task
         last.is_followed.set()
         return task
 
     def close(self) -> None:
-        """Release the lock once the task that runs returns, and end."""
+        """Let the thread release the lock and end, once its task returns."""
         self._last.is_followed.set()
 
     def _run(self) -> None:
         task = self._first
         try:
             with ExitStack() as stack:
-                # Also ends where no task came for so long: the login between two of them hangs.
+                # Also ends where no task came for so long, because the login between two tasks
+                # hangs: without that bound the store's lock would be held as long as it hangs.
                 while task.is_followed.wait(self._max_idle) and task.following is not None:
                     task = task.following
                     task.run(stack)

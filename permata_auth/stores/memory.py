@@ -23,7 +23,7 @@ class MemoryTokenStore:
     def __init__(self) -> None:
         self._tokens: dict[str, AccessToken] = {}
         self._failures: dict[str, tuple[StoredFailure, float]] = {}
-        #: For each key that is locked, what is set when it is free again.
+        #: For each key that is locked, the latch that is set when it is free again.
         self._holders: PerProcess[dict[str, Latch]] = PerProcess(dict)
 
     def load(self, key: str) -> AccessToken | None:

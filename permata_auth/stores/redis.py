@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,18 +10,20 @@ from typing import Any
 from .. import _clock
 from .._latch import Latch
 from .._logging import Log
-from .._settings import Seconds, Unpicklable, finite_seconds
+from .._settings import Seconds, finite_seconds
 from .._threads import start_daemon
 from ..exceptions import ConfigurationError, TokenStoreError
 from ..tokens import AccessToken
 from . import _document
-from .base import DEFAULT_LOCK_TIMEOUT
+from ._sealed import Sealed, wait_for
+from .base import DEFAULT_LOCK_TIMEOUT_SECS
 from .failures import StoredFailure
 
 _missing: ImportError | None = None
 try:
+    import cryptography as _cryptography  # noqa: F401 - tokens are sealed by it
+
     from ._redis_client import asking, client_of
-    from ._seal import Seal
 except ModuleNotFoundError as _error:
     _missing = _error
 
@@ -32,9 +31,9 @@ logger = Log(__name__)
 
 _LOCK_LIFE_MS = 10_000
 
-# With the time that is left by the server's clock, which all hosts share.
+# The entry, and the time that the server's clock, which all hosts share, leaves it.
 _LOAD = "return {redis.call('get', KEYS[1]), redis.call('pttl', KEYS[1])}"
-# Taken by this very fence already, if the reply to a first attempt was lost.
+# This fence may have the lock already: where the response to a first attempt was lost.
 _CLAIM = """
 if redis.call('set', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('get', KEYS[1]) == ARGV[1] then return 1 end
@@ -50,22 +49,24 @@ return 0
 """
 
 
-class RedisTokenStore(Unpicklable):
+class RedisTokenStore(Sealed):
     """Share tokens through Redis or Valkey. Thread-safe, and safe to fork.
 
     A token is encrypted and authenticated with a key derived from the credentials, and goes with
     its expiry. :class:`LoginHandler` binds the store to its credentials. The lock lives for 10
-    seconds and is extended while it is held; methods other than ``lock()`` block as long as the
-    client. Raises TokenStoreError, ConfigurationError for arguments that make no sense.
+    seconds and is extended while it is held, so a holder that was killed delays the others by no
+    more. Methods other than ``lock()`` block as long as the client. Raises TokenStoreError,
+    ConfigurationError for arguments that make no sense.
 
     Args:
         client_or_url: A URL (``redis://``, ``rediss://``, ``unix://``, ``valkey://``,
             ``valkeys://``), or a client of redis-py or valkey-py, of a Sentinel or a Cluster too,
-            which is used as it is.
-        credentials: For use without a handler.
-        prefix: Begins the name of every key.
-        lock_timeout: Seconds that ``lock()`` waits at most. A handler bounds its wait by itself,
-            so this is longer than any login's budget.
+            which is used as it is. Clients made from a URL wait two seconds for the server.
+        credentials: The keys of the encryption are derived from them; None by default, since a
+            handler binds the store to its own.
+        prefix: Begins the name of every key, so that a server may be shared with other programs.
+        lock_timeout: The seconds that ``lock()`` waits at most. A handler bounds its wait by
+            itself, so this is longer than any login's budget.
     """
 
     _why_unpicklable = "it owns network connections; make one in each process"
@@ -76,7 +77,7 @@ class RedisTokenStore(Unpicklable):
         *,
         credentials: object = None,
         prefix: str = "permata-auth:",
-        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT,
+        lock_timeout: Seconds = DEFAULT_LOCK_TIMEOUT_SECS,
     ) -> None:
         if _missing:
             raise ImportError(
@@ -86,8 +87,7 @@ class RedisTokenStore(Unpicklable):
             raise ConfigurationError("prefix must be a str")
         self._client = client_of(client_or_url, "RedisTokenStore")
         self._ask = asking(self._client)
-        self._prefix = prefix
-        self._bound = None if credentials is None else Seal(credentials)
+        super().__init__(credentials, prefix)
         self._lock_timeout = finite_seconds("lock_timeout", lock_timeout)
         self._has_warned = False
 
@@ -127,8 +127,8 @@ class RedisTokenStore(Unpicklable):
 
     def save_failure(self, key: str, failure: StoredFailure | None) -> None:
         """Store ``failure`` in place of any other; None removes it."""
-        # Not sealed: it holds no secret, and one that somebody else plants costs its reader no
-        # more than the longest pause there is.
+        # Not sealed: it holds no secret, and one that a stranger plants costs its reader no more
+        # than the longest pause there is.
         life = 0 if failure is None else math.ceil(failure.expires_in * 1000)
         if failure is None or life <= 0:
             self._ask("delete", self._failure_name(key))
@@ -136,14 +136,8 @@ class RedisTokenStore(Unpicklable):
             self._ask("set", self._failure_name(key), _document.dump_failure(key, failure), px=life)
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Keep everybody else out, as long as the server remembers."""
-        name, fence = f"{self._name(key)}:lock", secrets.token_hex(16)
-        until = _clock.now() + self._lock_timeout
-        while not self._run(_CLAIM, name, fence, _LOCK_LIFE_MS):
-            if _clock.now() >= until:
-                raise TokenStoreError(f"the lock was not free for {self._lock_timeout:.0f} seconds")
-            time.sleep(random.uniform(0.02, 0.06))
+    def _held(self, name: str, fence: str) -> Iterator[None]:
+        wait_for(lambda: self._run(_CLAIM, name, fence, _LOCK_LIFE_MS), self._lock_timeout)
         released = Latch()
         self._keep(name, fence, released)
         try:
@@ -154,7 +148,8 @@ class RedisTokenStore(Unpicklable):
 
     def _keep(self, name: str, fence: str, released: Latch) -> None:
         """Extend a lock, on a thread of its own, until it is released or lost."""
-        until = _clock.now() + self._lock_timeout  # for the others' sake, should the holder hang
+        # Without a bound, a holder that hangs would keep every other process waiting.
+        until = _clock.now() + self._lock_timeout
 
         def extend() -> None:
             with suppress(TokenStoreError):
@@ -165,20 +160,11 @@ class RedisTokenStore(Unpicklable):
         with suppress(RuntimeError):  # no thread to be had: the lock then lasts for its first life
             start_daemon(extend, "store-lock")
 
-    @property
-    def _seal(self) -> Seal:
-        if self._bound is None:
-            raise ConfigurationError("give RedisTokenStore credentials, or give it to a handler")
-        return self._bound
-
-    def _name(self, key: str) -> str:
-        return f"{self._prefix}{key}:{self._seal.name}"
-
     def _failure_name(self, key: str) -> str:
         return f"{self._name(key)}:failure"
 
     def _look(self, key: str) -> tuple[str | bytes | None, AccessToken | None]:
-        """Return what is stored, and the token in it if it can be trusted and lives."""
+        """Return the stored text, and the token in it if it can be trusted and lives."""
         text, left = self._get(self._name(key))
         if text is None:
             return None, None
@@ -193,12 +179,12 @@ class RedisTokenStore(Unpicklable):
         return text, token
 
     def _get(self, name: str) -> tuple[str | bytes | None, float]:
-        """Return what is stored, and the seconds that the server will keep it."""
+        """Return the stored text, and the seconds that the server will keep it."""
         try:
             text, left = self._run(_LOAD, name)
             return text, left / 1000 if left >= 0 else math.inf
         except (TypeError, ValueError):
-            raise TokenStoreError("Redis: a reply that makes no sense; check the server") from None
+            raise TokenStoreError("Redis: a senseless response; check the server") from None
 
     def _run(self, script: str, name: str, *arguments: Any) -> Any:
         return self._ask("eval", script, 1, name, *arguments)

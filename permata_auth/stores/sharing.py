@@ -1,4 +1,4 @@
-"""Which token wins where several processes log in with the same credentials.
+"""The token that processes with the same credentials share, and which one wins.
 
 Under the store's lock one process logs in; the others look for its token, or for its failure, which
 ends their wait as well. With a store that fails, each process goes on by itself.
@@ -19,10 +19,11 @@ from .guarded import GuardedStore, StoreOutError, StoreSession
 from .memory import MemoryTokenStore
 
 #: The part of a login's budget that may pass in waiting for another process's login. The rest is
-#: for one's own, should the lock's holder hang. A login that takes less than this is the only one.
+#: for this process's own login, if the lock's holder hangs. A login that takes less than this is
+#: the only one in the fleet.
 _QUEUE_SHARE = 0.9
-#: Of reading two clocks one after the other, in seconds.
-_NOISE_SECS = 0.001
+#: The difference that reading two clocks one after the other makes.
+_CLOCK_NOISE_SECS = 0.001
 _REJECTIONS = ":rejected"
 
 
@@ -31,7 +32,7 @@ class SharedToken:
 
     Args:
         store: Where the token is shared.
-        credentials: Whose token it is: a :class:`~permata_auth.schemes.base.Scheme`.
+        credentials: The credentials of the token: a :class:`~permata_auth.schemes.base.Scheme`.
         timeout: The seconds that a store which fails may cost, once per outage.
         budget: The seconds that a login may take, and keep the lock.
     """
@@ -47,7 +48,7 @@ class SharedToken:
         self._guarded = GuardedStore(
             bound(store, credentials), credentials.key, timeout=timeout, max_hold=budget
         )
-        #: Ties a failure to these secrets: a worker whose secrets were mended is not held by it.
+        #: Ties a failure to these secrets: a worker with corrected secrets is not held up by it.
         self.proof = _proof(credentials)
         #: Whether other processes may see the token too.
         self.is_fleet_wide = not isinstance(store, MemoryTokenStore)
@@ -66,9 +67,9 @@ class SharedToken:
 
         Args:
             replaced: The token that is to be replaced, or None.
-            is_forced: A new token is wanted, not just a newer one: look for failures only.
-            is_unwanted: Tells a token that the bank has rejected, which is never taken.
-            is_held: Tells whether a failure of the fleet lets no login start here now.
+            is_forced: Whether a token of the store will not do: only its failures count then.
+            is_unwanted: Tells whether the bank has rejected a token, which is then never taken.
+            is_held: Tells whether a failure of the fleet forbids a login in this process now.
         """
         with self._guarded.session() as session:
             turn = Turn(
@@ -84,12 +85,21 @@ class SharedToken:
             yield turn
 
     def discard(self, token: AccessToken) -> None:
-        """Remove ``token`` from the store, if it is still the one stored."""
+        """Remove ``token`` from the store, if it is still the one stored.
+
+        Args:
+            token: The token.
+        """
         with self._guarded.session() as session, suppress(StoreOutError):
             session.discard(token)
 
     def has_newer(self, token: AccessToken, is_unwanted: Callable[[AccessToken], bool]) -> bool:
-        """Tell whether the store has a token that may replace ``token``."""
+        """Tell whether the store has a token that may replace ``token``.
+
+        Args:
+            token: The token of this process.
+            is_unwanted: As in :meth:`turn`.
+        """
         with self._guarded.session() as session, suppress(StoreOutError):
             stored = session.load()
             return stored is not None and not is_unwanted(stored) and _is_newer(stored, token)
@@ -102,14 +112,22 @@ class SharedToken:
         return None
 
     def save_rejections(self, pause: Pause | None) -> None:
-        """Share that pause; None: forget it, since a call was accepted."""
+        """Share that pause.
+
+        Args:
+            pause: The pause; None removes the one that is shared, after an accepted call.
+        """
         if self.proof is not None:
             failure = StoredFailure.of(pause, self.proof) if pause else None
             with self._guarded.session() as session, suppress(StoreOutError):
                 session.save_failure(failure, _REJECTIONS)
 
     def own_pause(self, failure: StoredFailure | None) -> Pause | None:
-        """Return the pause that ``failure`` means, if these credentials met it."""
+        """Return the pause that ``failure`` means, if these credentials met it.
+
+        Args:
+            failure: A failure out of the store, or None.
+        """
         if failure is None or self.proof is None or failure.proof != self.proof:
             return None
         with suppress(ValueError, TypeError):  # by another version of this library
@@ -118,7 +136,10 @@ class SharedToken:
 
 
 class Unshared:
-    """In place of a :class:`SharedToken` and its turns where there is no store."""
+    """The stand-in for a :class:`SharedToken`, and for its turns, where there is no store.
+
+    The parameters of its methods (token, pause, value) are not used.
+    """
 
     is_fleet_wide = False
     newer = None
@@ -126,24 +147,43 @@ class Unshared:
 
     @contextmanager
     def turn(self, replaced: object, **how: object) -> Iterator[Unshared]:
-        """Let the login go ahead."""
+        """Let the login go ahead.
+
+        Args:
+            replaced: Not used.
+            how: Not used.
+        """
         yield self
 
     def has_newer(self, token: object, is_unwanted: object) -> bool:
-        """Return False: there is no other token."""
+        """Return False: there is no other token.
+
+        Args:
+            token: Not used.
+            is_unwanted: Not used.
+        """
         return False
 
     def load_rejections(self) -> None:
-        """Return None: nobody else has seen any."""
+        """Return None: there is no fleet that could have seen one."""
 
     def ignore(self, value: object) -> None:
-        """Do nothing: there is nobody to share it with."""
+        """Do nothing: there is no fleet to share it with."""
 
     save = save_failure = save_rejections = discard = ignore
 
 
 class Turn:
-    """One renewal's use of the store, by one thread; see :meth:`SharedToken.turn`."""
+    """One renewal's use of the store, by one thread.
+
+    Args:
+        shared: The shared token.
+        session: The operations of the store.
+        replaced: As in :meth:`SharedToken.turn`.
+        is_forced: As in :meth:`SharedToken.turn`.
+        is_unwanted: As in :meth:`SharedToken.turn`.
+        is_held: As in :meth:`SharedToken.turn`.
+    """
 
     def __init__(
         self,
@@ -165,7 +205,7 @@ class Turn:
         self._has_failure = False
         #: The store's token, if it is newer than the one to be replaced.
         self.newer: AccessToken | None = None
-        #: The failure that stands for a login of this turn's: it is recent, or came meanwhile.
+        #: The failure that replaces a login of this turn's: it is recent, or came meanwhile.
         self.pause: Pause | None = None
 
     def begin(self) -> None:
@@ -176,7 +216,11 @@ class Turn:
             self._look(self._session)
 
     def save(self, token: AccessToken) -> None:
-        """Store ``token``, unless another process has stored a newer one."""
+        """Store ``token``, unless another process has stored a newer one.
+
+        Args:
+            token: The token of this turn's login.
+        """
         with suppress(StoreOutError):
             stored = None if self._session.has_lock else self._session.load()
             if stored is None or _asked_at(stored) <= _asked_at(token):
@@ -185,13 +229,17 @@ class Turn:
                 self._session.save_failure(None)
 
     def save_failure(self, pause: Pause) -> None:
-        """Store the failure of a login, for the rest of the fleet."""
+        """Store the failure of a login, for the rest of the fleet.
+
+        Args:
+            pause: The pause after the failure.
+        """
         if self._shared.proof is not None:
             with suppress(StoreOutError):
                 self._session.save_failure(StoredFailure.of(pause, self._shared.proof))
 
     def _look(self, session: StoreSession) -> bool:
-        """Return whether the store has what makes a login of this turn's needless."""
+        """Tell whether the store has a token or a failure that makes this turn's login needless."""
         if not self._is_forced:
             token = session.load()
             if (
@@ -211,7 +259,7 @@ class Turn:
 def share(
     store: TokenStore | None, credentials: Any, *, timeout: float, budget: float
 ) -> SharedToken | Unshared:
-    """Return the token as other processes see it: alone, where there is no store.
+    """Return the shared token of a store, or the stand-in for one where there is no store.
 
     Args:
         store: As in :class:`SharedToken`, or None.
@@ -229,11 +277,11 @@ def _is_newer(token: AccessToken, than: AccessToken | None) -> bool:
         return False
     if than is None:
         return True
-    return token.value != than.value and _asked_at(token) > _asked_at(than) - _NOISE_SECS
+    return token.value != than.value and _asked_at(token) > _asked_at(than) - _CLOCK_NOISE_SECS
 
 
 def _asked_at(token: AccessToken) -> float:
-    """Return when it was asked for on the clock that no step of the wall clock touches."""
+    """Return the moment of the token request, on the clock that ignores steps of the wall clock."""
     return token.deadline - (token.expires_at - token.issued_at).total_seconds()
 
 

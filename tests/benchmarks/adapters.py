@@ -23,7 +23,7 @@ class Adapter:
 
     name: str
     distribution: str
-    #: What an application imports in order to use it.
+    #: The imports of an application that uses it.
     modules: tuple[str, ...]
     margin = 10
     #: Refreshes ahead of its margin only where the token answer says ``refresh_in``, as Entra's
@@ -252,7 +252,7 @@ class Databricks(Adapter):
 
 
 class _Outgoing:
-    """What an auth handler of requests is called with."""
+    """The argument of an auth handler of requests."""
 
     __slots__ = ("body", "headers", "url")
 

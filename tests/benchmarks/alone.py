@@ -1,4 +1,4 @@
-"""What is measured on permata_auth alone. Each function runs in a process of its own."""
+"""The measures of permata_auth alone. Each function runs in a process of its own."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def snap(port: int, quick: bool) -> dict:
 def cold_500(port: int, quick: bool) -> dict:
     """500 threads without a token.
 
-    The floor is how late the last of as many learns that an event was set: what the interpreter
-    needs to wake them one by one.
+    The floor is how late the last of as many learns that an event was set: the interpreter's time
+    to wake them one by one.
     """
     endpoint, threads = Endpoint(port, latency=LATENCY), 100 if quick else 500
     outcomes, _ = herd(PermataAuth(endpoint.url).get, threads)

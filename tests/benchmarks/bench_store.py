@@ -1,4 +1,4 @@
-"""What a store adds to ``get_token()`` with a live token: nothing, it is not asked.
+"""The cost of a store in ``get_token()`` with a live token: none, it is not asked.
 
 Run it as a script: ``python tests/benchmarks/bench_store.py``. The handlers are timed in turns, so
 that whatever else the machine does meets all of them; a ratio is the median of the rounds'.

@@ -1,4 +1,4 @@
-"""What is measured on every contestant. Each function runs in a process of its own (worker.py).
+"""The measures of every contestant. Each function runs in a process of its own (worker.py).
 
 ``port`` is that of an endpoint that nobody else uses.
 """

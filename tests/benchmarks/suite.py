@@ -201,7 +201,7 @@ class Suite:
         self.columns["exit_in_flight"] = [Column(title, 2, cells)]
 
     def imports(self) -> None:
-        """Seconds inside the interpreter, and what it has grown by; interleaved processes."""
+        """Seconds inside the interpreter, and its growth; interleaved processes."""
         wanted = {name: ADAPTERS[name].modules for name in self.names}
         wanted |= {
             "": ("time",),

@@ -40,7 +40,7 @@ BUDGET = 1.2
 class Fault:
     """One row. ``error`` None: the login succeeds, with ``lifetime`` seconds to live.
 
-    ``name``: what goes wrong. ``fault``, ``arguments``: what the sandbox injects. ``elsewhere``:
+    ``name``: in words. ``fault``, ``arguments``: the sandbox's name for it. ``elsewhere``:
     a server to send the login to instead. ``is_down``: the bank's port refuses connections.
     """
 

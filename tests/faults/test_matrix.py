@@ -69,7 +69,7 @@ def _name(value: str | Fault) -> str:
 
 
 def _attempts_seen(row: Fault, bank) -> int | None:
-    """Return how many attempts the bank has seen; None where it is not the one who is asked."""
+    """Return how many attempts the bank has seen; None where another server was asked."""
     return None if row.is_down or row.elsewhere else bank.login_attempts
 
 

@@ -1,1 +1,1 @@
-"""Bad input, millions of times: what is fed in, what must hold, and an independent opinion."""
+"""Bad input, millions of times: the cases, the invariants, and an independent opinion."""

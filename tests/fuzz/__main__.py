@@ -35,7 +35,7 @@ def main() -> int:
         print(found, file=sys.stderr)
         return 1
     print(table(tallies, time.monotonic() - began))
-    print("no case broke what must hold")
+    print("no case broke an invariant")
     return 0
 
 

@@ -33,7 +33,7 @@ class Tally:
 
 
 class Found(Exception):
-    """A case that broke what must hold; ``str()`` says how to see it again."""
+    """A case that broke an invariant; ``str()`` says how to see it again."""
 
     def __init__(self, target: str, case: Any, seed: int, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))
@@ -52,7 +52,7 @@ def run(
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Tally]:
     """Feed random cases to each target in turn, for so long or so many in all; raise Found."""
-    logging.disable(logging.CRITICAL)  # a record for each refused webhook is not what is tested
+    logging.disable(logging.CRITICAL)  # else each refused webhook makes a record
     tallies = {target.name: Tally() for target in targets}
     generators = {target.name: Random(f"{seed} {target.name}") for target in targets}
     began = last_report = time.monotonic()

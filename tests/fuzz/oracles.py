@@ -141,7 +141,7 @@ def _four_digits(text: str, at: int) -> int:
 
 
 def classify(payload: dict[str, Any]) -> str:
-    """Say what a webhook is (PROTOCOL section 3)."""
+    """Classify a webhook (PROTOCOL section 3)."""
     if "error" in payload or any("statuses" in value for value in _values(payload)):
         return "delivery_receipt"
     for value in _values(payload.get("data")):

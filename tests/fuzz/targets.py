@@ -1,4 +1,4 @@
-"""What is fuzzed: for each target how to make a case, and what must hold for any case at all.
+"""The targets of the fuzzer: for each the making of a case, and the invariants of all cases.
 
 A case is a plain value, so that the ``repr`` in a failure is all it takes to make a test of it:
 ``TARGETS["webhook"].check(b'...')``.
@@ -53,7 +53,7 @@ from .mutate import MARKER, damaged, damaged_text, document, pick
 
 @attrs.frozen
 class Target:
-    """``make`` draws a case, ``check`` raises for what must not be, ``read`` makes one of bytes."""
+    """``make`` draws a case, ``check`` raises for a broken invariant, ``read`` takes bytes."""
 
     name: str
     make: Callable[[Random], Any]
@@ -254,7 +254,7 @@ _signed = WebhookProcessor(  # type: ignore[arg-type]
 
 @_target(lambda rng: document(rng, _WEBHOOKS), bytes)
 def webhook(body: bytes) -> None:
-    """Receipts and flows are forwarded byte for byte and nothing else is, whatever comes in."""
+    """Receipts and flows are forwarded byte for byte and no other body is."""
     _bank.bodies.clear()
     _bank.fails = len(body) % 16 == 15
     answer = _open.process(body)
@@ -293,7 +293,7 @@ def _signed_webhook(rng: Random) -> tuple[bytes, str]:
 
 @_target(_signed_webhook, lambda data: (data[64:], _text(data[:64])))
 def signature(case: tuple[bytes, str]) -> None:
-    """With app secrets nothing is let in but what one of them has signed, letter for letter."""
+    """With app secrets only bodies that one of them has signed are let in, letter for letter."""
     body, header = case
     _bank.bodies.clear()
     _bank.fails = False
@@ -316,7 +316,7 @@ _BODIES = [
 
 @_target(lambda rng: document(rng, _BODIES, [b'\\"', b"\\\\", b'"  "', b" \r\n\t\v\f"]), bytes)
 def canonicaliser(body: bytes) -> None:
-    """What is signed is what a reader byte by byte would sign, and minifying changes no meaning."""
+    """The signed text is that of a reader byte by byte, and minifying changes no meaning."""
     assert CANONICALIZERS["raw"](body) == body
     assert CANONICALIZERS["strip_all"](body) == oracles.strip_all(body)
     small = CANONICALIZERS["minify"](body)
@@ -372,7 +372,7 @@ def _check_header(name: str, value: str) -> None:
 
 @_target(lambda rng: damaged_text(rng, TOKEN, _BREAKS), _text)
 def token(text: str) -> None:
-    """A token is what may stand in a header, or no token; its value shows up nowhere."""
+    """A token may stand in a header, or is none; its value shows up nowhere."""
     try:
         made = AccessToken(value=text, expires_at=_clock.to_datetime(4e9))
     except ValueError as error:
@@ -512,7 +512,7 @@ _ANSWERS = [
 
 @_target(lambda rng: document(rng, _ANSWERS), bytes)
 def callback_answer(body: bytes) -> None:
-    """Whatever the bank says about a callback status becomes two words and an object."""
+    """Every response to a callback status becomes two words and an object."""
     reply = Reply(status_code=200, headers={}, body=body, is_complete=len(body) % 7 != 0)
     found = _response(reply)
     assert isinstance(found.status_code, str)
@@ -591,7 +591,7 @@ def _seal_target() -> None:
 
     @_target(make, _text)
     def sealed_token(text: str) -> None:
-        """What was changed since it was sealed is no token."""
+        """A text that was changed since it was sealed is no token."""
         try:
             found = seal.unseal(_KEY, text)
         except ValueError as error:
@@ -608,7 +608,7 @@ _seal_target()
 
 
 def checked(target: Target, case: Any) -> None:
-    """Check one case; what must not be raises AssertionError, whatever it was."""
+    """Check one case; each broken invariant raises AssertionError."""
     try:
         target.check(case)
     except AssertionError:

@@ -108,7 +108,7 @@ class Process:
 
 
 def seconds_without_a_wait() -> float:
-    """Return a bound for what has not waited for a shutdown to give up, which takes five seconds.
+    """Return a bound for ends that waited for no shutdown to give up, which takes five seconds.
 
     It grows with the time that this machine takes just now for starting and ending a Python.
     """
@@ -121,7 +121,7 @@ def seconds_without_a_wait() -> float:
 def started(
     command: list[str], env: dict[str, str], *, fds: tuple[int, ...] = ()
 ) -> Iterator[Process]:
-    """Run a command for the length of the with-block; whatever is left of it is killed."""
+    """Run a command for the length of the with-block, then kill the rest of it."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "output")
         with output.open("wb") as sink:
@@ -146,7 +146,7 @@ def started(
 
 @attrs.define
 class Seen:
-    """What a client saw of a server: per worker the tokens it used, and all that went wrong."""
+    """A client's view of a server: per worker the tokens it used, and all that went wrong."""
 
     tokens: dict[str, set[str]] = attrs.Factory(lambda: defaultdict(set))
     failures: list[str] = attrs.Factory(list)

@@ -142,7 +142,7 @@ def test_every_process_of_a_pool_works_through_three_expiries(make_bank, redis_s
 
 @pytest.fixture(scope="module")
 def solo(redis_server):
-    """A worker of two threads, for what does not depend on the pool."""
+    """A worker of two threads, for tests that do not depend on the pool."""
     with Sandbox() as bank, _worker(redis_server, bank, "-P", "threads", "-c", "2") as worker:
         yield worker
 

@@ -63,7 +63,7 @@ def _clean(monkeypatch):
 
 @pytest.fixture
 def configure():
-    """Set ``PERMATA_AUTH`` for a bank, or to what is given, until the end of the test."""
+    """Set ``PERMATA_AUTH`` for a bank, or to these settings, until the end of the test."""
     active = []
 
     def configure(bank=None, caches=None, **more):
@@ -214,6 +214,9 @@ WRONG = {
     ("E004", "REFRESH_BUFFER_SECS"): SECONDS,
     ("E004", "MIN_SCHEDULE_TIME_SECS"): SECONDS,
     ("E004", "BACKGROUND"): ["perhaps", 2, 1.0, b"true", []],
+    ("E004", "STOP_WHEN_IDLE"): ["perhaps", 2, 1.0, b"true", []],
+    ("E004", "CLOCK_CORRECTION"): ["perhaps", 2, 1.0, b"off", []],
+    ("E004", "WARM_UP"): ["perhaps", 2, 1.0, b"true", []],
     ("E004", "ON_EVENT"): ["nowhere.at_all", "nowhere", ".", "math.pi", 5, b"builtins.print"],
     ("E004", "MAX_BODY_BYTES"): ["many", "nan", math.inf, -1, 0, 1.5, b"5", True, [], None or {}],
     ("E005", "CALLBACK_STATUS_URL"): ["http://bank.invalid/", b"https://bank.invalid/", 5],

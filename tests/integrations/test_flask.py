@@ -164,6 +164,7 @@ def test_margins_and_event_hook_reach_the_handler(make_app, bank):
     with app.app_context():
         permata.handler.get_token()
         config = permata.handler.scheduler.config
+        permata.handler.shutdown()  # waits for the events of the login
 
     assert (config.refresh_buffer_secs, config.min_schedule_time_secs) == (100.0, 1.0)
     assert "LoginSucceeded" in [type(event).__name__ for event in events]
@@ -173,6 +174,9 @@ WRONG = [
     ("PERMATA_REFRESH_BUFFER_SECS", ["soon", "nan", math.inf, -1, b"5", [], True]),
     ("PERMATA_MIN_SCHEDULE_TIME_SECS", [-1, "inf", {}]),
     ("PERMATA_BACKGROUND", ["perhaps", 2, b"true", []]),
+    ("PERMATA_STOP_WHEN_IDLE", ["perhaps", 2, b"true", []]),
+    ("PERMATA_CLOCK_CORRECTION", ["perhaps", 2, b"off", []]),
+    ("PERMATA_WARM_UP", ["perhaps", 2, b"true", []]),
     ("PERMATA_TOKEN_STORE", ["ftp://somewhere", b"file:", 5, object(), object]),
     ("PERMATA_CLIENT_SECRET", [b"example", 12345, True, ["example"]]),
     ("PERMATA_TOKEN_URL", [5, b"https://bank.invalid/"]),

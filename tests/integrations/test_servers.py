@@ -70,7 +70,7 @@ _AMISS = re.compile(
 
 @attrs.define
 class Outcome:
-    """What one server did, and what was found when it was looked at."""
+    """The work of one server, and its state when it was looked at."""
 
     seen: Seen
     calls: dict[str, int]
@@ -83,7 +83,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """Run all servers of one group at once, and keep what came of them."""
+    """Run all servers of one group at once, and keep the outcomes."""
     found: dict[tuple[str, str], Outcome] = {}
 
     def of(group: str, name: str) -> Outcome:

@@ -150,6 +150,16 @@ def test_drip_sends_one_byte_at_a_time(bank, part, at_once):
     assert login(bank).json()["expires_in"] == 900
 
 
+def test_headers_take_the_place_of_the_banks_own(bank):
+    fields = {"Date": None, "Age": "120", "Content-Type": "text/plain"}
+    bank.fail_next(fault="headers", fields=fields)
+    answer = login(bank)
+    assert (answer.status, answer.json()["expires_in"]) == (200, 900)
+    assert (answer.headers["Date"], answer.headers["Age"]) == (None, "120")
+    assert answer.headers["Content-Type"] == "text/plain"
+    assert login(bank).headers["Date"] is not None
+
+
 def test_truncated_announces_more_than_it_sends(bank):
     bank.fail_next(fault="truncated")
     with pytest.raises(http.client.IncompleteRead) as caught:
@@ -244,6 +254,9 @@ def test_encoding_uses_another_one_than_it_declares(bank):
         ("slow", {"seconds": True}),
         ("drip", {"part": "tail"}),
         ("drip", {"interval": -1}),
+        ("headers", {}),
+        ("headers", {"fields": {"Date": "a\nb"}}),
+        ("headers", {"fields": {"Dåte": "a"}}),
         ("huge", {"bytes": 0}),
         ("gzip_bomb", {"bytes": "1"}),
         ("json", {}),

@@ -6,14 +6,14 @@ import statistics
 
 from .run import Sample
 
-#: How much more the last quarter may hold than the second one: what comes and goes with a login, a
+#: How much more the last quarter may hold than the second one: objects that go with a login, a
 #: fork or a handler that has just been dropped. A leak of one thread, socket or token for each
 #: life of 1.5 seconds is beyond it within a minute; memory also settles in the allocator's arenas.
 ALLOWED = {"threads": 8, "descriptors": 20, "megabytes": 10.0, "objects": 3000}
 
 
 def growth(samples: list[Sample]) -> dict[str, float]:
-    """Return what has grown by how much, where that is more than allowed."""
+    """Return the things that have grown by more than is allowed, and by how much."""
     quarter = max(len(samples) // 4, 1)
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
     grown = {

@@ -72,7 +72,7 @@ class FlakyStore:
 
 @attrs.frozen
 class Sample:
-    """What the process held at one moment."""
+    """The holdings of the process at one moment."""
 
     at: float
     threads: int

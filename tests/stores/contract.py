@@ -1,4 +1,4 @@
-"""What every token store must do: subclass :class:`StoreContract` and give it a ``make_store``."""
+"""The contract of every token store: give a :class:`StoreContract` a ``make_store``."""
 
 from __future__ import annotations
 

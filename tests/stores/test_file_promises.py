@@ -1,4 +1,4 @@
-"""What a token store in a folder promises at its limits, and when it warns again."""
+"""The promises of a token store in a folder at its limits, and its warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store behind its circuit breaker: what a session's operations cost, raise, start and keep."""
+"""A store behind its circuit breaker: cost, errors, threads and locks of its sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from support.threads import Call, until
 
 from permata_auth import TokenStoreError, _clock, _process
 from permata_auth._latch import Latch
+from permata_auth._pace import Pace
 from permata_auth.stores import guarded
+from permata_auth.stores.failures import StoredFailure
 from permata_auth.stores.guarded import CircuitBreaker, GuardedStore, StoreOutError
 
 KEY = "example-key"
@@ -336,6 +338,19 @@ def test_a_store_without_failures_is_not_asked_for_any(guard, store):
     assert store.calls == []
 
 
+def test_failures_are_kept_under_the_key_and_what_is_put_behind_it(clock):
+    store = FailureSharingStore(clock=clock)
+    pause = Pace(5.0).after_rejection("fingerprint")
+    failure = StoredFailure.of(pause, "proof")
+    with GuardedStore(store, KEY, timeout=TIMEOUT, max_hold=MAX_HOLD).session() as session:
+        session.save_failure(failure, ":kind")
+        assert session.load_failure(":kind").rejected == "fingerprint"
+        assert session.load_failure() is None
+        assert store.tokens.load_failure(f"{KEY}:kind") is not None
+        session.save_failure(None, ":kind")
+        assert session.load_failure(":kind") is None
+
+
 @pytest.mark.parametrize("found", ["a text", 5, token(), object()], ids=lambda x: type(x).__name__)
 def test_what_is_no_failure_is_none(clock, found):
     store = FailureSharingStore(clock=clock)
@@ -364,6 +379,44 @@ def test_an_operation_that_hangs_ends_in_time_and_its_thread_is_left_behind(
     assert len(store_threads()) == 1
     store.heal()
     until(lambda: not store_threads())
+
+
+def test_the_threads_of_closed_sessions_that_hang_are_counted(guard, store, clock, begin):
+    store.hanging.add("load")
+
+    def load():
+        with guard.session() as session, suppress(StoreOutError):
+            session.load()
+
+    for _ in range(4):
+        assert not is_open(guard._breaker.get())
+        call = begin(load)
+        clock.advance(TIMEOUT)
+        call.value()
+        clock.advance(8.0)
+    assert is_open(guard._breaker.get()), "four are all that may be left behind"
+    store.heal()
+    until(lambda: not is_open(guard._breaker.get()))
+
+
+def test_a_look_at_the_store_has_the_rest_of_the_session_s_time(guard, store, clock, begin):
+    load = store.tokens.load
+    store.tokens.load = lambda key: Latch().wait(3.0) or load(key)
+
+    def work():
+        with guard.session() as session:
+            session.load()
+            store.tokens.load = load
+            store.hanging.add("load")
+            session.lock(20.0, lambda other: other.load() is not None)
+
+    with store.tokens.lock(KEY):
+        call = begin(work)
+        clock.advance(3.0 + 0.05 + 0.9)
+        assert not call.is_done
+        clock.advance(0.1)
+        assert isinstance(call.join().error, StoreOutError)
+    store.heal()
 
 
 def test_all_operations_of_a_session_share_its_time(guard, store, clock, begin):

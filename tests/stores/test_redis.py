@@ -374,11 +374,11 @@ def test_an_error_that_was_thrown_in_passes_through(client, monkeypatch):
         store.load(KEY)
 
 
-def test_a_reply_that_makes_no_sense_is_a_store_error(client, monkeypatch):
+def test_a_senseless_response_is_a_store_error(client, monkeypatch):
     store = RedisTokenStore(client, credentials=credentials())
     for reply in (None, 7, [b"x"], [b"x", None], [b"x", b"1"]):
         monkeypatch.setattr(client, "eval", lambda *args, reply=reply: reply)
-        with pytest.raises(TokenStoreError, match="no sense"):
+        with pytest.raises(TokenStoreError, match="senseless response"):
             store.load(KEY)
 
 
@@ -427,7 +427,7 @@ def test_urls_of_every_scheme_make_the_right_connection(url, connection):
 
 
 def test_unbound_it_asks_for_credentials(client):
-    with pytest.raises(ConfigurationError, match="give RedisTokenStore credentials"):
+    with pytest.raises(ConfigurationError, match="RedisTokenStore needs credentials"):
         RedisTokenStore(client).load(KEY)
 
 

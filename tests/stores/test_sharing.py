@@ -49,7 +49,7 @@ def make(make_handler, client):
 
 
 def records(caplog) -> list[str]:
-    """List the warnings about the store, once every login has told what it noted."""
+    """List the warnings about the store, once every login has passed on its notes."""
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith(LOGIN)])
     return [
         r.getMessage()
@@ -137,7 +137,7 @@ def test_an_outage_is_left_alone_for_a_growing_while(make, store, clock, client)
 
 
 class Broken:
-    """A store of somebody who has not read the protocol."""
+    """A store that does not keep to the protocol."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
@@ -193,7 +193,7 @@ def test_a_bug_in_a_store_stops_nobody_and_shows_nothing(make, client, caplog, f
 
 
 def test_without_its_fault_the_broken_store_is_sound(make, client, caplog):
-    """What the test above sees is the fault alone."""
+    """The test above sees the fault alone."""
     handler = make(Broken("none"))
     use(handler)
     use(handler)
@@ -289,7 +289,7 @@ def test_who_waits_for_the_lock_takes_the_token_of_its_holder(make, store, clien
 
 
 def test_who_waits_for_a_lock_does_not_need_it_once_the_token_is_there(make, store):
-    with store.tokens.lock(KEY):  # by somebody who is stopped before it can let go of it
+    with store.tokens.lock(KEY):  # by a process that is stopped before it can release it
         call = Call(make(store).get_token)
         until(lambda: "lock" in store.calls)
         stored = token()

@@ -1,4 +1,4 @@
-"""What a store that misbehaves may cost, on a clock that counts it, and what is said of it."""
+"""The cost of a store that misbehaves, on a clock that counts it, and its log records."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def reports(caplog) -> list[str]:
     ]
 
 
-# What it costs
+# Its cost
 
 
 @pytest.mark.parametrize("operation", ["load", "save", "discard"])
@@ -173,7 +173,7 @@ def test_the_wait_for_another_one_is_not_taken_from_the_stores_own_time(
     assert store.tokens.load(KEY).value == client.issued[0].value
 
 
-# What is said of it
+# Its log records
 
 
 def test_a_release_that_fails_is_reported(handler, store, caplog):

@@ -1,4 +1,4 @@
-"""Any history of a fleet over one folder, against a model that knows what the bank has issued."""
+"""Any history of a fleet over one folder, against a model that knows the tokens of the bank."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ class Fleet(RuleBasedStateMachine):
         """Each process needs a token anew: one of them logs in."""
         for handler in self.handlers:
             handler.clear_cache()
-        # Nobody may hold it who could take it back: who has just started, or logged in alone.
+        # No process may hold it that could take it back: one just started, or logged in alone.
         stored = self.shared()
         if stored is not None:
             self.stores[0]._store.discard(credentials().key, stored)

@@ -1,1 +1,1 @@
-"""What the tests share: a clock to move, a bank to script, threads to gather, secrets to find."""
+"""Tools of the tests: a clock to move, a bank to script, threads to gather, secrets to find."""

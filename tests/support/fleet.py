@@ -102,7 +102,7 @@ class Host:
 
     @property
     def log(self) -> str:
-        """What the workers have logged, at WARNING and above, and what they died of."""
+        """The records of the workers, at WARNING and above, and the errors that ended them."""
         self._log.seek(0)
         return self._log.read()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 _TESTS = Path(__file__).parents[1]
-# That forking with threads around is risky is known: it is what the tests are about.
+# That forking with threads around is risky is known: the tests are about that.
 _FLAGS = ("-X", "faulthandler", "-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
 

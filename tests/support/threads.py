@@ -21,7 +21,7 @@ def until(condition: Callable[[], Any], timeout: float = PATIENCE, what: str = "
 
 
 class Call:
-    """A function on a thread of its own, and what came of it."""
+    """A function on a thread of its own, and its outcome."""
 
     def __init__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.result: Any = None

@@ -1,4 +1,4 @@
-"""Servers on bare sockets, for what the sandbox cannot do: count connections, TLS, proxies."""
+"""Servers on bare sockets, with more than the sandbox can do: connections, TLS, proxies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RawServer:
     """A TCP server on loopback that hands each connection to ``handle``; a context manager.
 
     ``connections`` counts them, a failed TLS handshake included. On the way out every connection
-    is closed, and what a handler raised (sockets that were closed apart) is raised again.
+    is closed, and errors of a handler (but for closed sockets) are raised again.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from permata_auth import (
     ConfigurationError,
     FileTokenStore,
     HandlerInfo,
+    Health,
     InvalidClientError,
     InvalidGrantError,
     InvalidRequestError,
@@ -80,6 +81,10 @@ def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> 
         assert_type(made.refresh(), AccessToken)
         assert_type(made.info(), HandlerInfo)
         assert_type(made.scheduler, TokenScheduler)
+        assert_type(made.health(), Health)
+        assert_type(made.health().since, datetime | None)
+        assert_type(made.wait_until_ready(timedelta(minutes=1)), AccessToken)
+        assert_type(made.note_response("token", 200, url="", headers={}, took=0.1), bool)
         made.invalidate("token")
         made.invalidate(made.get_access_token())
         made.clear_cache()
@@ -93,6 +98,7 @@ def handler_info(info: HandlerInfo) -> None:
     assert_type(info.next_refresh_at, datetime | None)
     assert_type(info.logins, int)
     assert_type(info.last_error, str | None)
+    assert_type(info.clock_offset, float)
 
 
 def token(given: AccessToken) -> None:

@@ -20,7 +20,7 @@ CACHES = {
     }
 }
 
-# What is not here comes from the environment: PERMATA_CLIENT_SECRET and the other credentials, and
+# Other settings come from the environment: PERMATA_CLIENT_SECRET and the other credentials, and
 # PERMATA_APP_SECRETS, without which /permata/webhook answers 503.
 PERMATA_AUTH = {
     "REFRESH_BUFFER_SECS": 180,

@@ -15,16 +15,24 @@
     from permata_auth.integrations.django import get_session
     get_session().post(url, json=inquiry)
 
-The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; the
-environment is asked for what is not there. Besides those of the credentials: ``TOKEN_STORE`` (a
-URL, ``cache:`` and the alias of a cache, or a TokenStore), ``REFRESH_BUFFER_SECS``,
-``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``ON_EVENT`` (a callable, or its dotted path); for
-webhooks ``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
-``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``. Without an app secret
-the webhook endpoint answers 503, unless unsigned webhooks are allowed. ``manage.py check`` names
-what is missing or wrong, and ``manage.py permata_doctor`` tries it all out.
+The keys of ``PERMATA_AUTH`` are the names of the environment variables without ``PERMATA_``; each
+setting that is not there comes from the environment. Besides those of the credentials:
+``TOKEN_STORE`` (a URL, ``cache:`` and the alias of a cache, or a TokenStore),
+``REFRESH_BUFFER_SECS``, ``MIN_SCHEDULE_TIME_SECS``, ``BACKGROUND``, ``STOP_WHEN_IDLE``,
+``CLOCK_CORRECTION``, ``WARM_UP`` (each process fetches a token in the background from its first
+request or probe on), ``ON_EVENT`` (a callable, or its dotted path); for webhooks
+``CALLBACK_STATUS_URL``, ``APP_SECRETS`` (a list, or text with commas in between),
+``ALLOW_UNSIGNED_WEBHOOKS``, ``WEBHOOK_VERIFY_TOKEN``, ``MAX_BODY_BYTES``.
+Without an app secret the webhook endpoint answers 503, unless unsigned webhooks are allowed. A
+middleware may read the body of a webhook before by ``request.body``; where it has used the stream
+up, the response is 400.
 
-Nothing happens before the first use: no thread, no connection, no login.
+``manage.py check`` names every setting that is missing or wrong, ``manage.py permata_status`` shows
+the shared token, ``manage.py permata_token`` prints one, and ``manage.py permata_doctor`` tries
+everything out.
+
+Nothing happens before the first use: no thread, no connection, no login. With ``WARM_UP`` the first
+request of a process counts as one.
 """
 
 from __future__ import annotations
@@ -43,7 +51,7 @@ except ModuleNotFoundError as _error:
 
 from ._services import current
 
-__all__ = ["get_callback_status", "get_handler", "get_session"]
+__all__ = ["get_callback_status", "get_handler", "get_session", "warm_up"]
 
 del _django
 
@@ -64,3 +72,12 @@ def get_session() -> requests.Session:
 def get_callback_status() -> CallbackStatusClient:
     """Return the client for ``CALLBACK_STATUS_URL``."""
     return current().callback_status
+
+
+def warm_up() -> None:
+    """Have a token fetched in the background of this process; returns at once.
+
+    For a hook that a server calls in each worker, such as ``post_worker_init`` of gunicorn;
+    ``WARM_UP`` does so at the first request. Raises ConfigurationError for wrong settings.
+    """
+    current().warm_up()

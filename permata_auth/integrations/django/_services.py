@@ -16,7 +16,7 @@ LABEL = "permata_auth"
 
 
 class DjangoServices(Services):
-    """Services made from ``settings.PERMATA_AUTH``; nothing of it is read yet."""
+    """Services made from ``settings.PERMATA_AUTH``, which is read at their first use."""
 
     _settings: DjangoSettings
 

@@ -18,7 +18,7 @@ _CACHE = "cache:"
 
 
 class _Project(Mapping[str, Any]):
-    """The project's own settings, read at each access, so that a mistake shows up there."""
+    """The project's own settings, read at each access: a mistake is raised by the access."""
 
     def __getitem__(self, name: str) -> Any:
         return self._given()[name.removeprefix(PREFIX)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.core.checks import register
-from django.core.signals import setting_changed
+from django.core.signals import request_started, setting_changed
 
 from ._services import LABEL, DjangoServices
 from .checks import check_deployment, check_settings
@@ -24,6 +24,8 @@ class PermataAuthConfig(AppConfig):
         register(check_settings)
         register(check_deployment, deploy=True)
         setting_changed.connect(self._on_setting_changed)
+        # At the first request and no sooner: the master of a server that forks gets none.
+        request_started.connect(self._on_request)
 
     @property
     def services(self) -> DjangoServices:
@@ -33,6 +35,9 @@ class PermataAuthConfig(AppConfig):
             # setdefault() is atomic: all threads use the first that is put in.
             services = vars(self).setdefault("_services", DjangoServices())
         return services
+
+    def _on_request(self, **_: Any) -> None:
+        self.services.keep_warm()
 
     def _on_setting_changed(self, *, setting: str, **_: Any) -> None:
         """Start anew where a test overrides the settings."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import random
-import secrets
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +17,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import _clock
 from ..._process import PerProcess
-from ..._settings import Unpicklable
-from ...exceptions import ConfigurationError, TokenStoreError
+from ...exceptions import TokenStoreError
+from ...stores._sealed import Sealed, wait_for
 from ...tokens import AccessToken
 
 try:
-    from ...stores._seal import Seal
+    import cryptography as _cryptography  # noqa: F401 - tokens are sealed by it
 except ModuleNotFoundError as _error:
     raise ImportError(
         "CacheTokenStore needs cryptography: pip install 'permata-auth[django]'"
@@ -33,31 +30,31 @@ except ModuleNotFoundError as _error:
 
 _LOCK_LIFE_SECS = 10
 _MAX_WAIT_SECS = 30.0
-#: For how long a cache is asked again that refuses a lock which nobody holds.
+#: The time after which a cache that refuses a free lock is known to keep none.
 _MAX_REFUSAL_SECS = 1.0
-#: For how long a database may be locked by another connection: SQLite waits five seconds.
+#: The longest wait for a database that another connection has locked: SQLite's own is 5 seconds.
 _MAX_DATABASE_WAIT_SECS = 1.0
 
 
-class CacheTokenStore(Unpicklable):
-    """Share tokens through the cache ``alias``: ``"TOKEN_STORE": "cache:default"``. Thread-safe.
+class CacheTokenStore(Sealed):
+    """Share tokens through a cache of the project: ``"TOKEN_STORE": "cache:default"``. Thread-safe.
 
     A token is encrypted and authenticated with a key derived from the credentials, and goes with
-    its expiry. :class:`LoginHandler` binds the store to its credentials; ``credentials`` is for
-    use without a handler.
+    its expiry. :class:`LoginHandler` binds the store to its credentials.
 
-    It is as good as the cache: LocMemCache ends at the process, and the lock is one only where
-    ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. A database
-    cache on SQLite drops one of two writes at once, which costs one more login. The lock
+    The store is as good as the cache: LocMemCache ends at the process, and the lock holds only
+    where ``add()`` is atomic, as with Redis, Memcached and a database, but not FileBasedCache. A
+    database cache on SQLite drops one of two writes at once, which costs one more login. The lock
     lives for 10 seconds; a login that takes longer may be repeated by another process. ``lock()``
     blocks 30 seconds at most, and one second where the cache cannot keep a lock: its server is
     away and its errors are ignored, or its database is in the caller's own transaction. Other
     methods block as long as the cache. No database connection is left open. Raises TokenStoreError.
 
     Args:
-        alias: The cache, by its name in ``CACHES``.
-        credentials: What the keys are derived from.
-        prefix: What all names in the cache begin with.
+        alias: The cache's name in ``CACHES``; ``default`` is there in every project.
+        credentials: The keys of the encryption are derived from them; None by default, since a
+            handler binds the store to its own.
+        prefix: Begins the name of every entry, so that a cache may be shared with other programs.
     """
 
     _why_unpicklable = "it derives keys from secrets; make one in each process"
@@ -65,9 +62,8 @@ class CacheTokenStore(Unpicklable):
     def __init__(
         self, alias: str = "default", *, credentials: object = None, prefix: str = "permata-auth:"
     ) -> None:
+        super().__init__(credentials, prefix)
         self._alias = alias
-        self._prefix = prefix
-        self._bound = None if credentials is None else Seal(credentials)
         self._connection = PerProcess(lambda: _Connection(caches.create_connection(alias)))
 
     def __repr__(self) -> str:
@@ -78,13 +74,13 @@ class CacheTokenStore(Unpicklable):
         return CacheTokenStore(self._alias, credentials=credentials, prefix=self._prefix)
 
     def load(self, key: str) -> AccessToken | None:
-        """Return the stored token while it lives and nobody has discarded it."""
+        """Return the stored token while it lives and was not discarded."""
         sealed = self._ask("get", self._name(key))
         if not isinstance(sealed, str):
             return None
         try:
             token = self._seal.unseal(key, sealed)
-        except ValueError:  # written by somebody else, or with credentials of before
+        except ValueError:  # written by another program, or sealed with earlier credentials
             return None
         if token is None or self._ask("get", self._tombstone(key, token)) is not None:
             return None
@@ -98,7 +94,7 @@ class CacheTokenStore(Unpicklable):
             self._ask("set", self._name(key), self._seal.seal(key, token), life)
 
     def discard(self, key: str, token: AccessToken) -> None:
-        """Let nobody load ``token`` any more; any other one stays."""
+        """Make ``token`` unloadable for every process; any other token stays."""
         # A cache cannot remove a value on condition that it is still the same, so the token is
         # marked instead, under a name of its own.
         life = math.ceil(token.expires_in())
@@ -106,25 +102,26 @@ class CacheTokenStore(Unpicklable):
             self._ask("set", self._tombstone(key, token), 1, life)
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Keep everybody else out for 10 seconds at most."""
-        name, fence = f"{self._name(key)}:lock", secrets.token_hex(16)
-        self._acquire(name, fence)
+    def _held(self, name: str, fence: str) -> Iterator[None]:
+        wait_for(self._claim(name, fence), _MAX_WAIT_SECS)
         try:
             yield
         finally:
-            if self._ask("get", name) == fence:  # else its life has ended, and it is another's
+            if self._ask("get", name) == fence:  # after the lock's life it is another process's
                 self._ask("delete", name)
 
-    def _acquire(self, name: str, fence: str) -> None:
-        """Add the lock, as soon as nobody holds it.
+    def _claim(self, name: str, fence: str) -> Callable[[], bool]:
+        """Return a function that adds the lock, if it is free.
 
-        ``add()`` says no as well where it cannot add anything. So the holder is looked at: one
-        that holds the lock beyond its life, or none at all again and again, means that.
+        ``add()`` refuses also where it cannot add anything: a holder that has the lock beyond its
+        life, or no holder at all in several refusals, means that.
         """
-        until = _clock.now() + _MAX_WAIT_SECS
         seen, refused_until = None, _clock.now() + _MAX_REFUSAL_SECS
-        while not self._ask("add", name, fence, _LOCK_LIFE_SECS):
+
+        def claim() -> bool:
+            nonlocal seen, refused_until
+            if self._ask("add", name, fence, _LOCK_LIFE_SECS):
+                return True
             holder = self._ask("get", name)
             now = _clock.now()
             if holder != seen:
@@ -132,18 +129,9 @@ class CacheTokenStore(Unpicklable):
                 refused_until = now + _MAX_REFUSAL_SECS + (_LOCK_LIFE_SECS if holder else 0)
             if now >= refused_until:
                 raise TokenStoreError(f"the cache {self._alias!r} does not keep what is added")
-            if now >= until:
-                raise TokenStoreError(f"the lock was not free for {_MAX_WAIT_SECS:.0f} seconds")
-            time.sleep(random.uniform(0.02, 0.06))
+            return False
 
-    @property
-    def _seal(self) -> Seal:
-        if self._bound is None:
-            raise ConfigurationError("CacheTokenStore needs credentials, or a LoginHandler")
-        return self._bound
-
-    def _name(self, key: str) -> str:
-        return f"{self._prefix}{key}:{self._seal.name}"
+        return claim
 
     def _tombstone(self, key: str, token: AccessToken) -> str:
         digest = hashlib.sha256(f"discarded\n{token.value}".encode()).hexdigest()[:32]

@@ -4,7 +4,8 @@
 permata_auth.E001         ``PERMATA_AUTH`` is no dict, or has a key that is not known
 permata_auth.E002         a credential is missing or malformed
 permata_auth.E003         ``TOKEN_STORE`` is wrong, names no cache, or lacks its package
-permata_auth.E004         a margin, ``BACKGROUND``, ``ON_EVENT`` or ``MAX_BODY_BYTES`` is wrong
+permata_auth.E004         a margin, ``BACKGROUND``, ``STOP_WHEN_IDLE``, ``CLOCK_CORRECTION``,
+                          ``WARM_UP``, ``ON_EVENT`` or ``MAX_BODY_BYTES`` is wrong
 permata_auth.E005         ``CALLBACK_STATUS_URL`` is wrong
 permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
                           ``WEBHOOK_VERIFY_TOKEN`` is wrong
@@ -35,6 +36,9 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "REFRESH_BUFFER_SECS",
     "MIN_SCHEDULE_TIME_SECS",
     "BACKGROUND",
+    "STOP_WHEN_IDLE",
+    "CLOCK_CORRECTION",
+    "WARM_UP",
     "ON_EVENT",
     "CALLBACK_STATUS_URL",
     "APP_SECRETS",
@@ -57,8 +61,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_deployment(**_: Any) -> list[CheckMessage]:
-    """Check for settings that are fine on a developer's machine alone."""
-    if any(isinstance(each, Error) for each in check_settings()):  # what is wrong is named there
+    """Check for settings that are right only on a developer's machine."""
+    if any(isinstance(each, Error) for each in check_settings()):  # these are reported already
         return []
     there = DjangoSettings()
     found: list[CheckMessage] = []
@@ -97,6 +101,9 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
         ("E003", there.store),
         ("E004", there.margins),
         ("E004", there.is_background),
+        ("E004", there.stops_when_idle),
+        ("E004", there.corrects_clock),
+        ("E004", there.warms_up),
         ("E004", there.max_body_bytes),
         ("E004", there.event_hook),
         ("E005", lambda: _check_callback_status_url(there)),

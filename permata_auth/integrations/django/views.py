@@ -12,16 +12,20 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ...exceptions import WebhookPayloadError
 from ...webhook import WebhookResponse
+from .._services import ALIVE
 from ._services import current
 
 
-# Its sender is another server, which has no session here: APP_SECRETS tells who it is.
+# Its sender is another server, which has no session here: APP_SECRETS identifies it.
 @csrf_exempt
 @require_http_methods(["POST", "GET", "HEAD"])
 def webhook(request: HttpRequest) -> HttpResponse:
     """Answer one webhook with the bank's response, or the provider's verification by GET.
 
     Blocks as long as the bank takes.
+
+    Args:
+        request: A POST, or the provider's GET.
     """
     if request.method != "POST":
         # Not request.GET, which raises for a query of very many parameters.
@@ -32,14 +36,33 @@ def webhook(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks."""
+    """Say whether calls can be authorised: 200, or 503 after a failed login. Never blocks.
+
+    Args:
+        request: A GET or HEAD.
+    """
     status, document = current().health()
+    return JsonResponse(document, status=status)
+
+
+@never_cache
+@require_safe
+def live(request: HttpRequest) -> JsonResponse:
+    """Say that this process answers, for a probe that restarts those that do not."""
+    return JsonResponse(ALIVE)
+
+
+@never_cache
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """Say whether to send requests here: 200, or 503 while no call could be authorised."""
+    status, document = current().readiness()
     return JsonResponse(document, status=status)
 
 
 def _response(answer: WebhookResponse) -> HttpResponse:
     response = HttpResponse(answer.content, content_type=answer.content_type)
-    # Not by the constructor, which refuses what HTTP does not know, as a bank may send it.
+    # Not by the constructor, which refuses a status that HTTP does not know: the bank may send one.
     response.status_code = answer.http_status
     if not answer.content:
         del response.headers["Content-Type"]

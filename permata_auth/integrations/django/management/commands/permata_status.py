@@ -13,7 +13,7 @@ from permata_auth.integrations.django._services import current
 class Command(BaseCommand):
     """Show how things stand."""
 
-    help = "Check the settings and show the shared token, if any. Logs nobody in."
+    help = "Check the settings and show the shared token, if any. Makes no login."
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def new_sandbox(**settings: Any) -> Sandbox:
-    """Return a bank that is not started; what it refuses is a wrong command line."""
+    """Return a bank that is not started; an argument that it refuses is a usage error.
+
+    Args:
+        settings: The arguments of the Sandbox.
+    """
     try:
         from ..sandbox import Sandbox  # noqa: PLC0415 - needs an extra
     except ImportError as error:
@@ -31,14 +35,20 @@ def new_sandbox(**settings: Any) -> Sandbox:
 
 
 @cli.command(
-    # What follows the command to run is that command's.
+    # Options after the name of the command to run are that command's.
     context_settings={"allow_interspersed_args": False},
     epilog=example(
         "permata-auth sandbox permata-auth token",
         "permata-auth sandbox --token-lifetime 5 sh -c 'permata-auth token; permata-auth doctor'",
     ),
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default="a free one")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="The port to listen on.",
+)
 @click.option("--token-lifetime", type=float, default=900.0, show_default=True, help="In seconds.")
 @click.option("--latency", type=float, default=0.0, help="Seconds before each answer.")
 @click.option("--clock-skew", type=float, default=0.0, help="Seconds; how far its clock is off.")

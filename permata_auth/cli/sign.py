@@ -1,4 +1,4 @@
-"""``permata-auth sign``: what would be signed for a call, and the signature."""
+"""``permata-auth sign``: the text that is signed for a call, and the signature."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def _token_in(
 @click.argument("method", type=str.upper)
 @click.argument("url")
 @click.option("--data", "body", type=Body(), default=b"", help="The body; none by default.")
-@click.option("--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="What is signed.")
+@click.option(
+    "--canonicalizer", type=click.Choice(list(CANONICALIZERS)), help="The signed form of the body."
+)
 @click.option(
     "--token-env",
     "token",
@@ -56,7 +58,7 @@ def sign(
     timeout: float | None,
     show_token: bool,
 ) -> None:
-    """Show what would be signed for a call, and the headers, without making the call.
+    """Show the text that is signed for a call, and the headers, without making the call.
 
     For support calls: the token is named by the first digits of its SHA-256, and the keys are
     never shown. Logs in, unless given a token.
