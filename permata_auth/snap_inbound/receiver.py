@@ -42,7 +42,7 @@ from .services import (
     VaPayment,
     VaReceipt,
 )
-from .settings import DEFAULTS, Rules, examine, from_texts, named
+from .settings import DEFAULTS, examine, from_texts, named
 
 logger = Log(__name__)
 
@@ -126,11 +126,6 @@ class SnapReceiver(Unpicklable):
         del values, client_secrets, token_key  # error reports show the locals of a frame
         if rules is None:
             raise error or ConfigurationError("nothing is set")
-        self._setup(rules, token_path, on_event)
-
-    def _setup(
-        self, rules: Rules, token_path: str, on_event: Callable[[Event], object] | None
-    ) -> None:
         self._rules = rules
         self._ledger = Ledger(rules.external_ids, rules.time_limit_secs)
         self._namespace = hashlib.sha256(rules.client_key.encode()).hexdigest()[:16]
@@ -167,13 +162,12 @@ class SnapReceiver(Unpicklable):
         values = {**DEFAULTS, **texts}
         if external_ids is not None:
             values["external_ids"] = external_ids
-        rules, error = examine(values, problems, named(prefix))
-        del environ, texts, values  # error reports show the locals of a frame
-        if rules is None:
-            raise error or ConfigurationError("nothing is set")
-        receiver = cls.__new__(cls)
-        receiver._setup(rules, _TOKEN_PATH, on_event)
-        return receiver
+        error = examine(values, problems, named(prefix))[1]
+        del environ, texts  # error reports show the locals of a frame
+        if error is not None:
+            del values
+            raise error
+        return cls(**values, on_event=on_event)
 
     def __repr__(self) -> str:
         return f"<SnapReceiver of {len(self._services)} services>"
@@ -403,6 +397,3 @@ def _callable(function: _Function) -> _Function:
     if not callable(function):
         raise ConfigurationError("function must be callable")
     return function
-
-
-_TOKEN_PATH = "/access-token/b2b"
