@@ -71,6 +71,22 @@ class LoginFailed(Event):
 
 
 @attrs.frozen(kw_only=True)
+class InboundCallAnswered(Event):
+    """A request of the bank is answered; ``duration`` in seconds.
+
+    ``service`` is its code, 0 where the path is unknown; ``response_code`` the one that the bank
+    was sent; ``check`` the check that refused it, or None; ``is_replay`` whether the first answer
+    was sent again. ``request_id`` is the ``X-EXTERNAL-ID``.
+    """
+
+    service: int
+    response_code: str
+    check: str | None
+    is_replay: bool
+    duration: float
+
+
+@attrs.frozen(kw_only=True)
 class LoginPostponed(Event):
     """A pause begins after a failure.
 

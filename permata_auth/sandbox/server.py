@@ -18,7 +18,6 @@ from . import bank as rules
 from .admin import administer
 from .errors import error_reply
 from .fault_book import FaultBook, Gate
-from .keys import CLIENT_SECRET
 from .listener import Listener, bound
 from .messages import (
     ADMIN_PREFIX,
@@ -242,7 +241,7 @@ class Sandbox(SnapBank):
         return {
             "token_url": self.snap_token_url,
             "client_id": SNAP_CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
+            "client_secret": self._keys[0].client_secret,
             "private_key": private_pem("merchant"),
             "partner_id": PARTNER_ID,
             "channel_id": CHANNEL_ID,

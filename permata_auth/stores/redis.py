@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +23,7 @@ _missing: ImportError | None = None
 try:
     import cryptography as _cryptography  # noqa: F401 - tokens are sealed by it
 
-    from ._redis_url import connect
+    from ._redis_client import asking, client_of
 except ModuleNotFoundError as _error:
     _missing = _error
 
@@ -86,9 +85,8 @@ class RedisTokenStore(Sealed):
             ) from _missing
         if not isinstance(prefix, str):
             raise ConfigurationError("prefix must be a str")
-        is_url = isinstance(client_or_url, str)
-        self._client = connect(client_or_url) if is_url else _checked(client_or_url)
-        self._packages = _packages(type(self._client)) | {"redis"}
+        self._client = client_of(client_or_url, "RedisTokenStore")
+        self._ask = asking(self._client)
         super().__init__(credentials, prefix)
         self._lock_timeout = finite_seconds("lock_timeout", lock_timeout)
         self._has_warned = False
@@ -190,41 +188,3 @@ class RedisTokenStore(Sealed):
 
     def _run(self, script: str, name: str, *arguments: Any) -> Any:
         return self._ask("eval", script, 1, name, *arguments)
-
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        try:
-            return getattr(self._client, method)(*arguments, **options)
-        except Exception as error:
-            if not self._is_of_the_client(error):
-                raise  # thrown in from outside, such as a task's time limit
-            reason = type(error).__name__
-        # Out here, chained to nothing, and the name alone: the text may quote the command.
-        raise TokenStoreError(f"Redis: {reason}; check the server")
-
-    def _is_of_the_client(self, error: Exception) -> bool:
-        # Errors of a cluster are no RedisError, and those of valkey-py are of another tree.
-        foreign = not self._packages.isdisjoint(_packages(type(error)))
-        return foreign or isinstance(error, _CLIENT_ERRORS)
-
-
-# A client raises these over a senseless response, or over its own state after an outage.
-_CLIENT_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError)
-
-
-def _checked(client: Any) -> Any:
-    """Return ``client`` if it is an instance of a client that blocks."""
-    methods = [getattr(client, name, None) for name in ("eval", "set", "delete")]
-    is_class = isinstance(client, type)
-    if is_class or not all(map(callable, methods)):
-        raise ConfigurationError("give RedisTokenStore a URL or a client of redis-py or valkey-py")
-    if inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
-        raise ConfigurationError("give RedisTokenStore a client that blocks, not one of asyncio")
-    return client
-
-
-_STANDARD = {"abc", "builtins", "typing"}
-
-
-def _packages(kind: type) -> set[str]:
-    """Return the packages that a class and its ancestors come from."""
-    return {each.__module__.partition(".")[0] for each in kind.__mro__} - _STANDARD

@@ -1,0 +1,182 @@
+"""The checks of a request, in the order of the standard's receivers; each has its own answer.
+
+Every check is a comparison whose failure raises :class:`CheckFailed`: an ``assert`` would be gone
+with ``python -O``. The messages name headers, fields and reasons, and never a value.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from .. import _clock
+from .._json import BodyError, plain_object
+from .._logging import Log
+from ..schemes import _snap_signing as signing
+from ..schemes.canonical import canonical
+from . import issuer
+from .answers import (
+    bad_format,
+    bad_request,
+    invalid_token,
+    missing,
+    not_supported,
+    unauthorized,
+)
+from .inbound import Inbound, moment
+from .settings import Rules
+
+logger = Log(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+
+_EXTERNAL_ID = re.compile(r"[0-9A-Za-z._-]{1,36}")
+_BEARER = re.compile(r"bearer +([\x21-\x2b\x2d-\x7e]+)", re.IGNORECASE)
+
+
+@attrs.frozen(kw_only=True)
+class SnapCall:
+    """One request of the bank that has passed every check.
+
+    Args:
+        service: The code of the service, such as 25.
+        path: The path below the version.
+        external_id: X-EXTERNAL-ID.
+        partner_id: X-PARTNER-ID.
+        channel_id: CHANNEL-ID.
+        timestamp: X-TIMESTAMP, aware.
+        body: The parsed JSON object.
+        raw: The bytes of the body, as they were signed.
+    """
+
+    service: int
+    path: str
+    external_id: str
+    partner_id: str
+    channel_id: str
+    timestamp: datetime
+    body: dict[str, Any] = attrs.field(repr=False)
+    raw: bytes = attrs.field(repr=False)
+
+
+def check_frame(request: Inbound) -> None:
+    """Row 1 of both tables, once the path is known."""
+    if request.method != "POST":
+        raise not_supported()
+    if len(request.body) > MAX_BODY_BYTES:
+        raise bad_request("Body size")
+    if not request.is_json():
+        raise bad_format("Content-Type")
+
+
+def check_token_request(request: Inbound, rules: Rules) -> None:
+    """Check a request for an access token, after its frame."""
+    client_key = request.header("X-CLIENT-KEY")
+    timestamp = request.header("X-TIMESTAMP")
+    signature = request.header("X-SIGNATURE")
+    sent_at = _moment(timestamp)
+    is_known = client_key == rules.client_key
+    if not is_known:
+        # As long as for a known client: how long it takes tells strangers nothing.
+        _is_by_bank(signature, signing.token_message(client_key, timestamp), rules)
+        raise unauthorized("Unknown client")
+    _check_freshness(sent_at, timestamp, rules)
+    if not _is_by_bank(signature, signing.token_message(client_key, timestamp), rules):
+        raise unauthorized("Signature")
+    grant_type = parsed(request.body).get("grantType")
+    if grant_type is None:
+        raise missing("grantType")
+    if grant_type != "client_credentials":
+        raise bad_format("grantType")
+
+
+def check_headers(request: Inbound) -> tuple[dict[str, str], datetime]:
+    """Row 2 of a transaction: return its headers, and the moment of its timestamp."""
+    names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
+    headers = {name: request.header(name) for name in names}
+    if not _EXTERNAL_ID.fullmatch(headers["X-EXTERNAL-ID"]):
+        raise bad_format("X-EXTERNAL-ID")
+    return headers, _moment(headers["X-TIMESTAMP"])
+
+
+def check_sender(
+    request: Inbound, headers: dict[str, str], sent_at: datetime, rules: Rules
+) -> None:
+    """Rows 3 to 6 of a transaction: token, freshness, signature, partner and channel."""
+    token = _token(request, rules) if rules.signature == "symmetric" else None
+    _check_freshness(sent_at, headers["X-TIMESTAMP"], rules)
+    message = signing.call_message(
+        request.method,
+        signing.signed_path(request.path, signed_prefix=rules.signed_prefix),
+        token,
+        canonical(request.body, rules.canonicalizer),
+        headers["X-TIMESTAMP"],
+    )
+    signature = headers["X-SIGNATURE"]
+    is_right = (
+        _is_by_bank(signature, message, rules)
+        if token is None
+        else _is_by_secret(signature, message, rules)
+    )
+    if not is_right:
+        raise unauthorized("Signature")
+    for name, expected in (("X-PARTNER-ID", rules.partner_id), ("CHANNEL-ID", rules.channel_id)):
+        if expected is not None and headers[name] != expected:
+            raise unauthorized("Unknown client")
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in a body, read strictly."""
+    try:
+        return plain_object(body)
+    except BodyError as error:
+        logger.debug("Body refused: %s", error)
+    raise bad_request("Body")
+
+
+def token_keys(rules: Rules) -> tuple[bytes, ...]:
+    """Return the keys of tokens: the one to issue with, and then those to verify with."""
+    return rules.keys.of(rules.token_key.get() or rules.client_secrets.get())
+
+
+def _moment(timestamp: str) -> datetime:
+    found = moment(timestamp)
+    if found is None:
+        raise bad_format("X-TIMESTAMP")
+    return found
+
+
+def _token(request: Inbound, rules: Rules) -> str:
+    values = request.headers.get("authorization", [])
+    match = _BEARER.fullmatch(values[0].strip(" ")) if len(values) == 1 else None
+    if match is None or not issuer.is_valid(match[1], token_keys(rules)):
+        raise invalid_token()
+    return match[1]
+
+
+def _check_freshness(sent_at: datetime, timestamp: str, rules: Rules) -> None:
+    now = _clock.wall()
+    if abs(now - sent_at.timestamp()) > rules.max_skew_secs:
+        logger.warning(
+            "X-TIMESTAMP is too far from this machine's clock: %s, here it is %s",
+            timestamp,
+            _clock.to_datetime(now).isoformat(timespec="seconds"),
+        )
+        raise unauthorized("Timestamp")
+
+
+def _is_by_bank(signature: str, message: bytes, rules: Rules) -> bool:
+    found = signing.decoded(signature, rules.signature_encoding)
+    return found is not None and signing.is_asymmetric_signature(
+        found, message, rules.bank_public_keys.get()
+    )
+
+
+def _is_by_secret(signature: str, message: bytes, rules: Rules) -> bool:
+    found = signing.decoded(signature, rules.signature_encoding)
+    return found is not None and signing.is_symmetric_signature(
+        found, message, rules.client_secrets.get()
+    )

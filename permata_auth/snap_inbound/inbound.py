@@ -1,0 +1,121 @@
+"""One request of the bank as it was received: its headers, its path, its timestamp."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+
+from ..schemes import _snap_signing as signing
+from ..schemes.jakarta import WIB
+from .answers import bad_format, missing
+
+#: A mapping, or pairs, as frameworks have them; names in any case.
+Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+#: Neither a fragment, nor anything that looks like a host.
+_PATH = re.compile(r"/(?!/)[\x21\x22\x24-\x7e]*")
+_BELOW_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(/.*)")
+# Where a server joins a header that came twice, it does so by a comma, which no value of SNAP has.
+# Other values than printable ASCII cannot be encoded, compared or logged. One character at least
+# is no space.
+_VALUE = re.compile(r" *[\x21-\x2b\x2d-\x7e][\x20-\x2b\x2d-\x7e]*")
+_TIMESTAMP = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-5][0-9]))"
+)
+_LAST_HOUR_OF_OFFSET = 23
+
+
+@attrs.frozen
+class Inbound:
+    """One request. ``headers`` holds every value of a name in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, list[str]] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, method: str, path: str, headers: Headers, body: bytes) -> Inbound:
+        found: dict[str, list[str]] = {}
+        items: Any = headers.items() if hasattr(headers, "items") else headers
+        for name, value in items:
+            values = found.setdefault(_text(name).lower(), [])
+            if isinstance(value, str):
+                values.append(value)
+            else:
+                several = isinstance(value, list | tuple)
+                values += map(_text, value if several else [value])
+        return cls(_text(method), _text(path), found, bytes(body or b""))
+
+    def route(self) -> str | None:
+        """Return the path below the version, without the query; None for no path at all.
+
+        A path without a version is taken whole.
+        """
+        return _route(self.path)
+
+    def header(self, name: str) -> str:
+        """Return the value of a header that must be there once; raise CheckFailed otherwise.
+
+        Args:
+            name: In the case that an answer shows.
+        """
+        values = self.headers.get(name.lower(), [])
+        if len(values) == 1 and _VALUE.fullmatch(values[0]):
+            return values[0]
+        raise bad_format(name) if any(value.strip() for value in values) else missing(name)
+
+    def is_json(self) -> bool:
+        """Tell whether the one Content-Type is that of JSON, with any parameters."""
+        values = self.headers.get("content-type", [])
+        return len(values) == 1 and (
+            values[0].partition(";")[0].strip(" \t").lower() == "application/json"
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _route(path: str) -> str | None:
+    if not _PATH.fullmatch(path):
+        return None
+    path = signing.signed_path(path, signed_prefix="/", sign_query=False)
+    below = _BELOW_VERSION.fullmatch(path)
+    return below[1] if below else path
+
+
+def moment(text: str) -> datetime | None:
+    """Return what ``X-TIMESTAMP`` means; None for every other text than a date with an offset.
+
+    :meth:`datetime.fromisoformat` takes other forms in each Python.
+    """
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        return None
+    *numbers, fraction, sign, hours, minutes = match.groups()
+    zone = timezone.utc
+    if sign is not None:
+        if int(hours) > _LAST_HOUR_OF_OFFSET:
+            return None
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        zone = timezone(-offset if sign == "-" else offset)
+    micros = int((fraction or "0").ljust(6, "0")[:6])
+    try:
+        return datetime(*map(int, numbers), micros, tzinfo=zone)  # type: ignore[misc,arg-type]
+    except ValueError:
+        return None
+
+
+def jakarta_day(moment: datetime) -> str:
+    """Return the day in Jakarta, as eight digits."""
+    return moment.astimezone(WIB).strftime("%Y%m%d")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,262 @@
+"""The settings of a receiver: read from variables, and examined together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from .._settings import finite_seconds, flag_or_none, seconds, text_problem
+from ..exceptions import ConfigurationError
+from ..schemes._snap_signing import ENCODINGS
+from ..schemes.canonical import CANONICALIZERS
+from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
+from .issuer import Keys
+from .sources import KeyFile, Source, public_keys, secrets
+
+MIN_SKEW_SECS, MAX_SKEW_SECS = 60.0, 3600.0
+MAX_TOKEN_TTL_SECS = 86_400.0
+MAX_TIME_LIMIT_SECS = 60.0
+MIN_TOKEN_KEY_BYTES = 16
+
+_PREFIX = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "signature": ("symmetric", "asymmetric"),
+    "signature_encoding": ENCODINGS,
+    "canonicalizer": tuple(CANONICALIZERS),
+    "duplicates": ("conflict", "replay"),
+}
+#: Field -> variable, after the prefix.
+_VARIABLES = {
+    "client_key": "INBOUND_CLIENT_KEY",
+    "bank_public_keys": "BANK_PUBLIC_KEY",
+    "bank_public_key_file": "BANK_PUBLIC_KEY_FILE",
+    "client_secrets": "INBOUND_CLIENT_SECRET",
+    "previous_secret": "INBOUND_CLIENT_SECRET_PREVIOUS",
+    "external_ids": "INBOUND_EXTERNAL_IDS",
+    "token_key": "INBOUND_TOKEN_KEY",
+    "max_skew_secs": "INBOUND_MAX_SKEW",
+    "time_limit_secs": "INBOUND_TIME_LIMIT",
+    "token_ttl_secs": "INBOUND_TOKEN_TTL",
+    "signed_prefix": "INBOUND_SIGNED_PREFIX",
+    "partner_id": "INBOUND_PARTNER_ID",
+    "channel_id": "INBOUND_CHANNEL_ID",
+    "duplicates": "INBOUND_DUPLICATES",
+    "signature": "INBOUND_SIGNATURE",
+    "signature_encoding": "SIGNATURE_ENCODING",
+    "canonicalizer": "CANONICALIZER",
+    "allow_short_key": "ALLOW_SHORT_KEY",
+}
+_DURATIONS = ("max_skew_secs", "time_limit_secs", "token_ttl_secs")
+
+
+#: Of the arguments of a receiver.
+DEFAULTS: dict[str, Any] = {
+    "client_key": None,
+    "bank_public_keys": None,
+    "client_secrets": None,
+    "external_ids": None,
+    "token_key": None,
+    "max_skew_secs": 300.0,
+    "time_limit_secs": 8.0,
+    "token_ttl_secs": 900.0,
+    "signed_prefix": None,
+    "partner_id": None,
+    "channel_id": None,
+    "duplicates": "conflict",
+    "signature": "symmetric",
+    "signature_encoding": "base64",
+    "canonicalizer": "minify",
+    "allow_short_key": False,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """What requests are held to; keys and secrets are asked for anew with every request."""
+
+    client_key: str = attrs.field(repr=False)
+    bank_public_keys: Source[Any] = attrs.field(repr=False)
+    client_secrets: Source[bytes] = attrs.field(repr=False)
+    token_key: Source[bytes] = attrs.field(repr=False)
+    external_ids: ExternalIds
+    max_skew_secs: float
+    time_limit_secs: float
+    token_ttl_secs: int
+    signed_prefix: str | None
+    partner_id: str | None = attrs.field(repr=False)
+    channel_id: str | None
+    duplicates: str
+    signature: str
+    signature_encoding: str
+    canonicalizer: str
+    keys: Keys = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "keys", Keys(self.client_key))
+
+
+def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arguments that variables hold, and what is wrong with which field.
+
+    Args:
+        environ: The variables; blank is unset.
+        prefix: Of their names.
+    """
+    texts = {field: environ.get(prefix + name, "").strip() for field, name in _VARIABLES.items()}
+    values: dict[str, Any] = {field: text for field, text in texts.items() if text}
+    problems: dict[str, str] = {}
+    previous = values.pop("previous_secret", None)
+    if "client_secrets" in values:
+        values["client_secrets"] = [values["client_secrets"], *([previous] if previous else [])]
+    elif previous:
+        problems["client_secrets"] = "is missing, and the one before it is set"
+    file = values.pop("bank_public_key_file", None)
+    if file and "bank_public_keys" in values:
+        problems["bank_public_keys"] = "and a file of it are both set; leave one of the two"
+    elif file:
+        values["bank_public_keys"] = KeyFile(file)
+    for field in _DURATIONS:
+        if field in values:
+            values[field] = _number(values[field])
+    if "allow_short_key" in values:
+        values["allow_short_key"] = flag_or_none(values["allow_short_key"])
+    if "external_ids" in values:
+        _open_external_ids(values, problems)
+    return values, problems
+
+
+def named(prefix: str) -> Callable[[str], str]:
+    """Return a function that names the variable of a field."""
+
+    def name(field: str) -> str:
+        return prefix + _VARIABLES[field]
+
+    return name
+
+
+def examine(
+    values: Mapping[str, Any],
+    problems: Mapping[str, str],
+    named: Callable[[str], str] = str,
+) -> tuple[Rules | None, Exception | None]:
+    """Return the rules, or one error that names all that is wrong and shows no value.
+
+    The error is returned, so that it can be raised where no secret is at hand: error reports show
+    the locals of a traceback's frames. It is an ImportError without the extra ``snap``.
+
+    Args:
+        values: Of all arguments, by their names.
+        problems: What is known to be wrong, by field.
+        named: How the error names a field.
+    """
+    found = {**_problems(values), **problems}
+    read: dict[str, Any] = {}
+    for field, make in _sources(values).items():
+        if field not in found:
+            try:
+                read[field] = make()
+            except ConfigurationError as error:
+                found[field] = str(error).removeprefix(f"{field} ")
+            except ImportError as error:
+                return None, error.with_traceback(None)
+            except Exception as error:  # of a function that was given
+                found[field] = f"cannot be had: {type(error).__name__}"
+    has_none = "client_secrets" in read and not read["client_secrets"].get()
+    if has_none and values["signature"] != "asymmetric":
+        found["client_secrets"] = "is missing"
+    if found:
+        sentences = (f"{named(field)} {found[field]}" for field in values if field in found)
+        return None, ConfigurationError("; ".join(sentences))
+    ids = values["external_ids"]
+    others = {field.name: values[field.name] for field in attrs.fields(Rules) if field.init}
+    others |= {field: seconds(values[field]) for field in _DURATIONS}
+    others |= {**read, "external_ids": MemoryExternalIds() if ids is None else ids}
+    return Rules(**{**others, "token_ttl_secs": int(others["token_ttl_secs"])}), None
+
+
+def _sources(values: Mapping[str, Any]) -> dict[str, Callable[[], Source[Any]]]:
+    def keys(given: Any) -> tuple[Any, ...]:
+        is_open = values["allow_short_key"] is True
+        return public_keys(given, name="bank_public_keys", allow_short=is_open)
+
+    def client_secrets(given: Any) -> tuple[bytes, ...]:
+        return secrets(given, name="client_secrets")
+
+    def token_keys(given: Any) -> tuple[bytes, ...]:
+        found = secrets(given, name="token_key")
+        if any(len(each) < MIN_TOKEN_KEY_BYTES for each in found):
+            raise ConfigurationError(f"token_key must have at least {MIN_TOKEN_KEY_BYTES} bytes")
+        return found
+
+    return {
+        "bank_public_keys": lambda: Source("bank_public_keys", values["bank_public_keys"], keys),
+        "client_secrets": lambda: Source(
+            "client_secrets", values["client_secrets"], client_secrets
+        ),
+        "token_key": lambda: Source("token_key", values["token_key"], token_keys),
+    }
+
+
+def _problems(values: Mapping[str, Any]) -> dict[str, str]:
+    found = {
+        "client_key": _id_problem(values["client_key"]),
+        "signed_prefix": _prefix_problem(values["signed_prefix"]),
+        "max_skew_secs": _between(values["max_skew_secs"], MIN_SKEW_SECS, MAX_SKEW_SECS),
+        "time_limit_secs": _between(values["time_limit_secs"], 0.0, MAX_TIME_LIMIT_SECS),
+        "token_ttl_secs": _between(values["token_ttl_secs"], 1.0, MAX_TOKEN_TTL_SECS),
+        "external_ids": _external_ids_problem(values["external_ids"]),
+        "allow_short_key": None
+        if isinstance(values["allow_short_key"], bool)
+        else "must be true or false",
+    }
+    for field in ("partner_id", "channel_id"):
+        found[field] = None if values[field] is None else _id_problem(values[field])
+    for field, choices in _CHOICES.items():
+        is_one = values[field] in list(choices)
+        found[field] = None if is_one else f"must be one of {', '.join(choices)}"
+    return {field: problem for field, problem in found.items() if problem is not None}
+
+
+def _id_problem(value: object) -> str | None:
+    if isinstance(value, str) and "," in value:
+        return "must have no comma: a header that came twice is known by it"
+    return text_problem(value)
+
+
+def _prefix_problem(prefix: object) -> str | None:
+    if prefix is None or (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
+        return None
+    return "must be a path that begins with /"
+
+
+def _external_ids_problem(ids: object) -> str | None:
+    has_both = all(callable(getattr(ids, name, None)) for name in ("add", "release"))
+    if ids is None or (has_both and not isinstance(ids, type)):
+        return None
+    return "must be MemoryExternalIds(), RedisExternalIds(…) or an object with their methods"
+
+
+def _between(value: object, least: float, most: float) -> str | None:
+    try:
+        found = finite_seconds("it", value, least, above=least == 0)
+    except ConfigurationError:
+        found = math.inf
+    return None if found <= most else f"must be seconds, from {least:g} to {most:g}"
+
+
+def _number(text: str) -> float:
+    return float(text) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) else math.nan
+
+
+def _open_external_ids(values: dict[str, Any], problems: dict[str, str]) -> None:
+    url = values.pop("external_ids")
+    try:
+        values["external_ids"] = RedisExternalIds(url)
+    except ConfigurationError as error:
+        problems["external_ids"] = f"is wrong: {error}"
+    except ImportError as error:
+        problems["external_ids"] = f"cannot be used: {error}"
