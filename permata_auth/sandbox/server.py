@@ -1,4 +1,4 @@
-"""The bank as tests and programs use it: opened, closed, driven, asked what it has seen."""
+"""The bank as tests and programs use it: opened, closed, driven, asked for its records."""
 
 from __future__ import annotations
 
@@ -251,16 +251,29 @@ class Sandbox(SnapBank):
     def fail_next(
         self, n: int = 1, fault: str = "status", *, on: str = "any", **fault_arguments: Any
     ) -> None:
-        """Inject a fault into the next ``n`` requests (``on``: "any", "token" or "calls").
+        """Inject a fault into the next ``n`` requests.
 
         Faults queue up, first in, first out. Raises ValueError for an unknown name or argument.
+
+        Args:
+            n: The number of requests; one by default.
+            fault: The name of a fault, as the package lists them; by default a 503.
+            on: The requests it is for: "any" (default), "token" for logins, or "calls".
+            fault_arguments: Those of the fault, such as ``status=500``.
         """
         self._faults.fail(fault, on, fault_arguments, left=n)
 
     def fail_for(
         self, seconds: float, /, fault: str = "status", *, on: str = "any", **fault_arguments: Any
     ) -> None:
-        """Inject a fault into every request of the next ``seconds``; else like ``fail_next``."""
+        """Inject a fault into every request of the next ``seconds``; else like ``fail_next``.
+
+        Args:
+            seconds: Counted from now.
+            fault: As in :meth:`fail_next`.
+            on: As in :meth:`fail_next`.
+            fault_arguments: As in :meth:`fail_next`.
+        """
         self._faults.fail(fault, on, fault_arguments, seconds=seconds)
 
     def hold_next(self, n: int = 1, *, on: str = "any") -> Gate:
