@@ -85,8 +85,8 @@ class Transport(Secret):
     ) -> Transport:
         """Read ``PERMATA_CLIENT_CERT``, ``PERMATA_PROXY`` and so on, one variable an argument.
 
-        A variable that is not set, or blank, is as the argument's default. Raises as the constructor, with
-        the names of the variables.
+        A variable that is not set, or blank, is as the argument's default. Raises as the
+        constructor, with the names of the variables.
 
         Args:
             environ: In place of ``os.environ``.

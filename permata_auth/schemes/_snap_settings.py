@@ -1,4 +1,4 @@
-"""What SNAP's settings must be, and the private key out of them."""
+"""The rules of SNAP's settings, and the private key out of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FLAGS = ("sign_query", "allow_insecure_http", "allow_short_key")
 
 
 class RsaKey(Protocol):
-    """A private key that cryptography has loaded, or what does as one."""
+    """A private key that cryptography has loaded, or an object with the same methods."""
 
     @property
     def key_size(self) -> int: ...
@@ -47,7 +47,7 @@ def from_texts(texts: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[st
 
     Args:
         texts: By the names of the fields; blank is unset.
-        defaults: For what is unset.
+        defaults: The values of fields that are unset, by their names.
     """
     values: dict[str, Any] = {}
     for name, default in defaults.items():
@@ -91,7 +91,11 @@ def examine(
 
 
 def key_text(key: RsaKey | None) -> str:
-    """Return a text that is the same for one key, however it was written."""
+    """Return a text that is the same for one key, in whatever form it was written.
+
+    Args:
+        key: The private key; None for none, whose text is empty.
+    """
     if key is None:
         return ""
     numbers = key.private_numbers()
@@ -99,7 +103,7 @@ def key_text(key: RsaKey | None) -> str:
 
 
 def _problems(values: Mapping[str, Any]) -> dict[str, str]:
-    """Say what is wrong with which field, apart from the private key."""
+    """Return the problem of each wrong field, by its name, apart from the private key."""
     url, is_open = values["token_url"], values["allow_insecure_http"] is True
     found = {
         "token_url": url_problem(url, allow_insecure_http=is_open) if url else "is missing",
@@ -154,7 +158,7 @@ def _length_problem(values: Mapping[str, Any]) -> str | None:
 
 
 class _ProblemsError(Exception):
-    """What is wrong with which field."""
+    """The problem of each wrong field, by its name."""
 
     def __init__(self, **problems: str) -> None:
         super().__init__()

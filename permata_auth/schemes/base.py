@@ -1,4 +1,4 @@
-"""What a scheme is, and what all schemes share: reading token responses and error responses."""
+"""The protocol of a scheme, and the parts of all schemes: token responses, error responses."""
 
 from __future__ import annotations
 
@@ -29,10 +29,16 @@ _MAX_DESCRIPTION_CHARS = 200
 
 @attrs.frozen(kw_only=True)
 class TokenRequest:
-    """One signed POST to the token endpoint, good for one attempt."""
+    """One signed POST to the token endpoint, good for one attempt.
+
+    Args:
+        url: The full URL of the token endpoint.
+        url_setting: The setting that gave the URL: errors name it.
+        headers: All headers that the scheme needs; the client adds those of HTTP.
+        body: The bytes to send, as they were signed.
+    """
 
     url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
-    #: The setting that gave the URL: errors name it.
     url_setting: str = "PERMATA_TOKEN_URL"
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
@@ -40,7 +46,14 @@ class TokenRequest:
 
 @attrs.frozen(kw_only=True)
 class TokenResponse:
-    """What a token response says (RFC 6749 section 5.1); ``lifetime`` in seconds, or None."""
+    """The contents of a token response (RFC 6749 section 5.1).
+
+    Args:
+        value: The access token.
+        lifetime: Its life in seconds; None where the response has no ``expires_in``.
+        token_type: ``Bearer`` by default, as the bank issues no other.
+        scope: None where the response has none: RFC 6749 leaves it out where it is as asked for.
+    """
 
     value: str = attrs.field(repr=False)
     lifetime: float | None
@@ -120,7 +133,11 @@ class Scheme(Protocol):
 
 
 def needs_token(scheme: Scheme) -> bool:
-    """Tell whether a call needs an access token; with most schemes it does."""
+    """Tell whether a call needs an access token; with most schemes it does.
+
+    Args:
+        scheme: Any; one without a ``needs_token`` of its own needs one.
+    """
     return bool(getattr(scheme, "needs_token", True))
 
 
@@ -128,6 +145,10 @@ def signed_names(scheme: Scheme, canonicalizer: str | None = None) -> tuple[str,
     """Return the names of the headers that authorise a call; raise if the scheme cannot sign.
 
     A scheme without a ``signed_names()`` of its own signs an example.
+
+    Args:
+        scheme: The scheme that would sign.
+        canonicalizer: The name of one; None, the default, for the scheme's own.
     """
     names = getattr(scheme, "signed_names", None)
     if names is not None:
@@ -172,7 +193,19 @@ def token_response(
     hints: Iterable[Hint] = (),
     url_setting: str = "PERMATA_TOKEN_URL",
 ) -> TokenResponse:
-    """Read a token response whose fields have these names."""
+    """Read a token response whose fields have these names.
+
+    Raises a TokenEndpointError where it has no usable token.
+
+    Args:
+        body: As received.
+        token: The name of the field that has the access token.
+        token_type: The name of the field that has its type.
+        expires_in: The name of the field that has its life in seconds.
+        secrets: Texts that the bank may echo and no error may show; none by default.
+        hints: As in :func:`error_response`; none by default.
+        url_setting: The setting that gave the URL: errors name it.
+    """
     payload = json_object(body)
     if payload is None:
         raise InvalidTokenResponseError(
@@ -208,7 +241,7 @@ def _lifetime(expires_in: object) -> float | None:
     return float(min(expires_in, _MAX_LIFETIME_SECS))
 
 
-# What the bank says went wrong.
+# Error responses.
 
 #: A pattern for the bank's words in lower case, the error that they mean, and what to do.
 Hint = tuple[str, type[TokenEndpointError], str]
@@ -251,7 +284,12 @@ _OTHER: Kind = (
 
 @attrs.frozen
 class Reason:
-    """The bank's words for what went wrong, cut down to what may be shown."""
+    """The bank's words in an error response, as :func:`presentable` leaves them.
+
+    Args:
+        code: The bank's code, such as ``invalid_client``; None where it gives none.
+        description: The bank's sentence; None where it gives none.
+    """
 
     code: str | None
     description: str | None
@@ -265,7 +303,7 @@ def error_response(
     Args:
         status_code: Decides alone for 429, 5xx (temporary) and 3xx (a redirect).
         body: In any shape: RFC 6749, the bank's own, SNAP's, or nested.
-        secrets: What the bank may echo and no error may show.
+        secrets: Texts that the bank may echo and no error may show.
         hints: A scheme's own meanings of the bank's words; they go before those of RFC 6749.
     """
     reason = reason_in(json_object(body) or {}, secrets)
@@ -292,7 +330,13 @@ def _by_words(reason: Reason, hints: Iterable[Hint]) -> Kind | None:
 
 
 def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
-    """Build an error that quotes the bank and says what to do."""
+    """Build an error that quotes the bank and says what to do.
+
+    Args:
+        kind: The class of the error, and the advice.
+        status_code: The HTTP status of the response; None for a 2xx, whose status says nothing.
+        reason: The bank's words.
+    """
     status = None if status_code is None else f"HTTP {status_code}"
     words = ", ".join(word for word in (status, reason.code, reason.description) if word)
     error, advice = kind
@@ -322,7 +366,12 @@ _MAX_FIELDS = 1_000
 
 
 def reason_in(payload: dict[str, Any], secrets: Iterable[str]) -> Reason:
-    """Return the bank's words in a response, cut down to what may be shown."""
+    """Return the bank's words in a response, as :func:`presentable` leaves them.
+
+    Args:
+        payload: The parsed body, in any of the shapes of :func:`error_response`.
+        secrets: Texts that the bank may echo and no error may show.
+    """
     found: dict[str, str] = {}
     for name, value in _fields(payload):
         is_number = isinstance(value, int) and not isinstance(value, bool)
@@ -351,7 +400,12 @@ def _fields(payload: object) -> Iterator[tuple[str, Any]]:
 
 
 def presentable(text: object, secrets: Iterable[str]) -> str | None:
-    """Cut the bank's words down to what may be shown: short, one line, nothing secret."""
+    """Return the bank's words fit for an error: short, one line, nothing secret; None if none are.
+
+    Args:
+        text: The bank's words; None for any value that is no text.
+        secrets: Texts to take out.
+    """
     if not isinstance(text, str) or not text:
         return None
     # First of all, since a secret with a space in it may come out of this.

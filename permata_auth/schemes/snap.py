@@ -38,8 +38,8 @@ class SnapCredentials(Secret):
     private key takes about 26 ms, once. Raises one ConfigurationError that names all that is wrong
     and shows no value, and ImportError where a private key is given without the extra ``snap``.
 
-    The bank has published no document about its use of the standard: what other banks are known
-    to differ in is an argument here, and what nobody can know has no default.
+    The bank has published no document about its use of the standard: each point in which other
+    banks are known to differ is an argument here, and a value that nobody can know has no default.
 
     Args:
         token_url: The full URL of the token endpoint: https, plain http only to loopback (or
@@ -65,11 +65,12 @@ class SnapCredentials(Secret):
         token_signature: Of the login: ``asymmetric`` (default, as the standard demands) or
             ``symmetric``.
         signature_encoding: ``base64`` (default) or ``hex``.
-        canonicalizer: What of a body is signed: ``minify`` (default: published hashes are of that),
-            ``strip_all`` or ``raw``.
+        canonicalizer: The part of a body that is signed: ``minify`` (default: published
+            hashes are of that), ``strip_all`` or ``raw``.
         sign_query: Whether the URL's query is signed. True by default, as the standard says.
-        signed_prefix: What is signed before the version segment (``/v1.0``) of the path, where a
-            proxy changes it: ``/`` for nothing, or a path. None by default: the path as it is sent.
+        signed_prefix: The text that is signed before the version segment (``/v1.0``) of the path,
+            where a proxy changes it: ``/`` for nothing, or a path. None by default: the path as it
+            is sent.
         external_id_length: Digits of ``X-EXTERNAL-ID``, 24 to 36: the time in Jakarta, and random
             ones. 32 by default, which leaves no two alike.
         external_id: Returns the ``X-EXTERNAL-ID`` of one request, a new one at each call; for banks
@@ -163,7 +164,7 @@ class SnapCredentials(Secret):
 
     @property
     def default_lifetime(self) -> float:
-        """900 s: what the standard's samples show."""
+        """900 s, as in the standard's samples."""
         return 900.0
 
     @property
@@ -200,7 +201,7 @@ class SnapCredentials(Secret):
     def read_token_response(self, body: bytes) -> TokenResponse:
         """Read a 2xx response; raise a TokenEndpointError if it has no usable token.
 
-        Its ``tokenType`` is of no account: whatever it says, calls say ``Bearer``.
+        Its ``tokenType`` is of no account: calls say ``Bearer`` in any case.
         """
         response = token_response(
             body,
@@ -311,15 +312,20 @@ class SnapCredentials(Secret):
         return self.needs_token and self.outcome(status_code, body) == "token_rejected"
 
     def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
-        """Tell a refused timestamp from any other refusal: the call was not done."""
+        """Tell a refused timestamp from any other refusal: the call was not done.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
         return self.outcome(status_code, body) == "clock"
 
     @staticmethod
     def outcome(status_code: int | None, body: bytes = b"") -> SnapOutcome:
-        """Return what the response to a call means, and so whether it may be sent again.
+        """Return the meaning of the response to a call, and so whether it may be sent again.
 
-        ``success``, and ``already_done`` for what was done by an earlier request; ``pending`` and
-        ``unknown``: ask for the status before anything else, and never send a transfer again;
+        ``success``, and ``already_done`` where an earlier request has done the same; ``pending``
+        and ``unknown``: ask for the status first, and never send a transfer again;
         ``duplicate_request``: the bank knows this ``X-EXTERNAL-ID``, ask for the status too;
         ``rate_limited``: later; ``malformed``, ``clock``, ``unauthorized``, ``refused`` and
         ``customer_token_rejected``: not done, and not to be sent again as it is;

@@ -68,30 +68,31 @@ class SnapReceiver(Unpicklable):
     called for every request, and where it fails the last good ones stay in use.
 
     Args:
-        client_key: What the bank sends as X-CLIENT-KEY.
+        client_key: The X-CLIENT-KEY of the bank.
         bank_public_keys: The bank's RSA keys: PEM text (several blocks in one, too), keys that
             cryptography has loaded, a list of them, or a function. All are tried.
         client_secrets: The secrets that the bank signs calls with, the current one first: a text
             or bytes, a list, or a function. May be empty for asymmetric signatures alone.
-        external_ids: Where seen requests are kept. None for this process's memory: with several
+        external_ids: The store of seen requests. None for this process's memory: with several
             workers, each would take a replayed request once.
-        token_key: What issued tokens are signed with, at least 16 bytes; several are taken as
+        token_key: The key that signs issued tokens, at least 16 bytes; several are taken as
             ``client_secrets`` are. None derives it from each of the client secrets.
         max_skew_secs: How far X-TIMESTAMP may be from this machine's clock, 60 to 3600 s. 300 by
             default, between what banks are known to use.
         time_limit_secs: How long a function may take before the bank is answered with 504. 8 s by
             default, since a bank is known to wait for 10.
         token_ttl_secs: How long a token lives, in seconds; 900 by default, as in the standard.
-        signed_prefix: What the bank signs before the version segment of the path, where a proxy
-            changes it: ``/`` for nothing, or a path. None by default: the path as received.
+        signed_prefix: The text that the bank signs before the version segment of the path, where
+            a proxy changes it: ``/`` for nothing, or a path. None by default: the path as received.
         partner_id: The X-PARTNER-ID that is expected; None takes any, since it is signed by nobody.
         channel_id: The CHANNEL-ID that is expected; None takes any.
-        duplicates: What a repeated X-EXTERNAL-ID is answered with: ``conflict`` (409, as the
+        duplicates: The answer to a repeated X-EXTERNAL-ID: ``conflict`` (409, as the
             standard says), or ``replay``, the first answer again where the body is the same.
         signature: Of calls, as registered with the bank: ``symmetric`` (with a token) by default,
             or ``asymmetric`` (without).
         signature_encoding: ``base64`` (default) or ``hex``; no other is accepted.
-        canonicalizer: What of a body is signed: ``minify`` (default), ``strip_all`` or ``raw``.
+        canonicalizer: The part of a body that is signed: ``minify`` (default), ``strip_all`` or
+            ``raw``.
         allow_short_key: Take keys of the bank below 2048 bits. False by default.
         token_path: Of the token endpoint, below the version.
         on_event: Called with an :class:`InboundCallAnswered` for each request.
@@ -223,7 +224,7 @@ class SnapReceiver(Unpicklable):
         return function
 
     def process(self, method: str, path: str, headers: Headers, body: bytes) -> SnapResponse:
-        """Return the response to one request. Never raises, but what a signal handler throws in.
+        """Return the response to one request. Never raises, but an exception of a signal handler.
 
         Blocks for the function's time limit at most, and for the store of external ids.
 
@@ -353,7 +354,7 @@ class SnapReceiver(Unpicklable):
 
 @attrs.define
 class _Exchange:
-    """What is known of a request so far, for its answer and its log record."""
+    """The known facts of a request so far, for its answer and its log record."""
 
     began: float
     service: int = 0
@@ -363,7 +364,7 @@ class _Exchange:
 
 
 def _called(service: Service, value: Any, claim: Claim) -> Reply:
-    """Call the merchant's function; whatever comes of it is a reply."""
+    """Call the merchant's function; any exception of it becomes a reply."""
     try:
         return service.call(value, claim)
     except SnapRefusal as refusal:
