@@ -262,7 +262,8 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _settle_body(request: requests.PreparedRequest) -> None:
     """Turn the body into the bytes that are both signed and sent, as often as need be."""
     request.body = _as_bytes(request.body) or None
-    request._body_position = None  # no file to rewind any more
+    # No file to rewind any more; requests has no public door to it.
+    request._body_position = None  # noqa: SLF001
     request.headers.pop("Transfer-Encoding", None)
     request.prepare_content_length(request.body)
 

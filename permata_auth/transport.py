@@ -35,7 +35,7 @@ class Transport(Secret):
     have changed, and can be loaded as a pair, new connections use them, and idle old ones are
     closed; a call that is under way ends as it began. A file that is missing, unreadable, half
     written or expired, or a key for another certificate: the old ones stay in use, and one WARNING
-    says why, for each change of what is wrong. A forked child has connections of its own.
+    says why, for each new problem. A forked child has connections of its own.
 
     It decides TLS alone: ``verify`` and ``cert`` of a session or a call take no part, certificates
     are always verified. Without ``ca_bundle``, trust is as requests has it: ``REQUESTS_CA_BUNDLE``,

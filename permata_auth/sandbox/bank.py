@@ -1,4 +1,4 @@
-"""The rules of the bank: what it accepts and which tokens live. No network here.
+"""The rules of the bank: the requests that it accepts, the tokens that live. No network here.
 
 The checks follow the bank's wire protocol: HMAC-SHA256 over ``API-Key:timestamp:body`` for a login
 and over ``token:timestamp:payload`` for a call, timestamps as WIB wall clock with three digits of
@@ -65,7 +65,7 @@ _is_bool = validators.instance_of(bool)
 
 @attrs.define(kw_only=True, eq=False)
 class Bank(Ledger):
-    """The bank's judgement, beside what it remembers. Thread-safe; nothing blocks here.
+    """The bank's judgement, on top of its records. Thread-safe; nothing blocks here.
 
     Every argument, and ``callback_reply``, may also be set at any time; a bad value raises
     ValueError or TypeError and changes nothing.
@@ -150,7 +150,7 @@ class Bank(Ledger):
         """Answer every call of the next ``seconds`` with "token rejected"; logins succeed.
 
         Args:
-            seconds: Counted from now, in place of what an earlier call said; 0 ends it.
+            seconds: Counted from now, in place of an earlier call's; 0 ends it.
         """
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not (is_number and seconds >= 0):
@@ -238,7 +238,7 @@ class Bank(Ledger):
         raise Refused(error_reply(request, 429, "Too Many Requests", headers=wait))
 
     def _require_credential(self, condition: bool, reply: Reply) -> None:
-        """Refuse a login for what it knows; enough such refusals lock the account."""
+        """Refuse a login for its credentials; enough such refusals lock the account."""
         if condition:
             return
         with self._changed:

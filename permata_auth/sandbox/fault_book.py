@@ -106,7 +106,15 @@ class FaultBook:
         left: float = math.inf,
         seconds: float = math.inf,
     ) -> None:
-        """Queue a fault for ``left`` requests or for ``seconds``."""
+        """Queue a fault for ``left`` requests or for ``seconds``.
+
+        Args:
+            fault: Its name.
+            on: The requests it is for: "any", "token" or "calls".
+            arguments: The fault's own.
+            left: The number of requests; by default any number.
+            seconds: Counted from now; by default without end.
+        """
         _check_count(left)
         if not seconds > 0:
             raise ValueError("seconds must be positive")

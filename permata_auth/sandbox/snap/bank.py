@@ -42,7 +42,7 @@ class SnapBank(Bank):
     """The bank with both dialects, which share its account, its counters and its faults.
 
     Args:
-        snap_rules: What this bank demands of a merchant's calls.
+        snap_rules: The rules of a merchant's calls.
         inbound_rules: How this bank signs when it calls a merchant.
     """
 
