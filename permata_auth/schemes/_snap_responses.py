@@ -21,7 +21,8 @@ from ..exceptions import (
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
-from .base import Kind, no_token, presentable, reason_in
+from ._bank_words import presentable, reason_in
+from .base import Kind, no_token
 from .jakarta import timestamp
 
 SnapOutcome = Literal[

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import attrs
 
 from .. import _clock
-from .._process import PerProcess
-from .._settings import Secret
 from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
 from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
-from ._snap_settings import MAX_EXTERNAL_ID_CHARS, RsaKey, examine, from_texts, key_text
+from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
 from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
 from .jakarta import digits, timestamp, written
@@ -31,7 +25,7 @@ _EXTERNAL_ID = re.compile(rf"[0-9A-Za-z._-]{{1,{MAX_EXTERNAL_ID_CHARS}}}")
 
 
 @attrs.frozen(kw_only=True)
-class SnapCredentials(Secret):
+class SnapCredentials(SnapSettings):
     """The credentials of one partner of the bank, and the bank's way of speaking SNAP.
 
     Makes tokens and signatures for calls to the bank. Thread-safe, and safe to fork. Reading the
@@ -78,76 +72,6 @@ class SnapCredentials(Secret):
         allow_insecure_http: Take plain http to other machines, for a sandbox. False by default.
         allow_short_key: Take an RSA key below 2048 bits, as in a bank's sample. False by default.
     """
-
-    _why_unpicklable = "it holds secrets; build it from the environment in each process"
-
-    token_url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
-    client_id: str = attrs.field(repr=False)
-    client_secret: str | None = attrs.field(default=None, repr=False)
-    private_key: str | RsaKey | None = attrs.field(default=None, repr=False, eq=False)
-    private_key_file: str | os.PathLike[str] | None = attrs.field(default=None, eq=False)
-    private_key_passphrase: str | None = attrs.field(default=None, repr=False, eq=False)
-    partner_id: str | None = attrs.field(default=None, repr=False)
-    channel_id: str | None = None
-    origin: str | None = None
-    origin_header: str = "ORIGIN"
-    timestamp_form: str = "seconds"
-    transaction_signature: str = "symmetric"
-    token_signature: str = "asymmetric"
-    signature_encoding: str = "base64"
-    canonicalizer: str = "minify"
-    sign_query: bool = True
-    signed_prefix: str | None = None
-    external_id_length: int = 32
-    external_id: Callable[[], str] | None = None
-    allow_insecure_http: bool = False
-    allow_short_key: bool = False
-    _numbers: PerProcess[Iterator[int]] = attrs.field(
-        init=False, repr=False, eq=False, factory=lambda: PerProcess(_random_start)
-    )
-    _symmetric: signing.SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
-    _key: Any = attrs.field(init=False, repr=False, eq=False)
-    #: The same for one key, in whatever form it is written: compared, and a source of other keys.
-    _key_text: str = attrs.field(init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})
-        if error is not None:
-            raise error
-        symmetric = signing.SymmetricSigner((self.client_secret or "").encode())
-        object.__setattr__(self, "_symmetric", symmetric)
-        object.__setattr__(self, "_key", key)
-        object.__setattr__(self, "_key_text", key_text(key))
-
-    @classmethod
-    def from_env(
-        cls,
-        environ: Mapping[str, str] | None = None,
-        *,
-        prefix: str = "PERMATA_SNAP_",
-        external_id: Callable[[], str] | None = None,
-    ) -> SnapCredentials:
-        """Read ``PERMATA_SNAP_TOKEN_URL``, ``PERMATA_SNAP_CLIENT_ID`` and so on, one an argument.
-
-        Blank is unset. Raises one ConfigurationError that names every variable that is missing or
-        malformed.
-
-        Args:
-            environ: Where the variables are; by default this process's environment.
-            prefix: Of their names.
-            external_id: As of the class: no variable holds a function.
-        """
-        environ = os.environ if environ is None else environ
-        texts = {field.name: environ.get(prefix + field.name.upper(), "") for field in _FIELDS}
-        defaults = {field.name: field.default for field in _FIELDS}
-        values = {**from_texts(texts, defaults), "external_id": external_id}
-        key, error = examine(values, lambda name: prefix + name.upper())
-        if error is not None:
-            del environ, texts, values  # error reports show the locals of a traceback's frames
-            raise error
-        # Read once: neither the text nor the file is looked at again.
-        values.update(private_key=key, private_key_file=None, private_key_passphrase=None)
-        return cls(**values)
 
     @property
     def key(self) -> str:
@@ -336,10 +260,3 @@ class SnapCredentials(Secret):
             body: As received.
         """
         return responses.outcome(status_code, body)
-
-
-def _random_start() -> Iterator[int]:
-    return itertools.count(10**23 + secrets.randbelow(10**23))  # more digits than any id takes
-
-
-_FIELDS = tuple(each for each in attrs.fields(SnapCredentials) if each.init)
