@@ -152,8 +152,10 @@ class TokenLife:
         deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
         for _ in range(_MAX_FLIGHTS):
             pause = self._held(asker)
+            # Again, if there is nothing to load: another thread may have put other credentials in
+            # place since this one looked, and their login would be held up by the old ones' pause.
             if pause is not None and not (pause.is_bound and self._rotation.is_due()):
-                raise held_error(pause)
+                self._check_pace(asker)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
             # Another caller may have taken the token from the snapshot, met a rejection and dropped

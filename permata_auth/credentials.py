@@ -235,12 +235,20 @@ class _Reloads(Rotation):
         stamp = self._files.stamp() if self._files is not None else None
         try:
             loaded = _checked(self._load())
-        finally:
+        except BaseException:
             self._seen = stamp
-        return lambda: self._publish(loaded)
+            raise
+        return lambda: self._publish(loaded, stamp)
 
-    def _publish(self, loaded: Scheme) -> None:
+    def _publish(self, loaded: Scheme, stamp: object) -> None:
         """Put a new set in place; called by the thread of a load, of which one runs at a time."""
+        try:
+            self._replace(loaded)
+        finally:
+            # Last: a caller that finds nothing to load any more finds what was loaded.
+            self._seen = stamp
+
+    def _replace(self, loaded: Scheme) -> None:
         last = self.newest
         _require_whole(last, loaded)
         self._failure = Once()

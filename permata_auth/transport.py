@@ -92,16 +92,7 @@ class Transport(Secret):
             environ: In place of ``os.environ``.
             prefix: The beginning of the names of the variables.
         """
-        environ = os.environ if environ is None else environ
-        others = Sources(environ, prefix=prefix)  # the password may come from a file
-        values = {
-            name: (environ if name in _PATHS else others).get(prefix + name.upper(), "").strip()
-            or None
-            for name in _NAMES
-        }
-        if others.problems:
-            del environ, values  # error reports show the locals of frames
-            others.check()
+        values = _values(environ, prefix)
         transport = cls.__new__(cls)
         problem = transport._take(  # noqa: SLF001 - a second constructor of this class
             values, lambda name: prefix + name.upper()
@@ -186,10 +177,22 @@ def transport_from_env(
         settings: In place of ``os.environ``; errors show it, so its repr shows no value.
         prefix: As in :meth:`Transport.from_env`.
     """
-    names = [prefix + name.upper() for name in (*_PATHS, "proxy")]
-    others = Sources(settings, prefix=prefix)
-    is_set = any(str(others.get(name, "")).strip() for name in names)
+    is_set = any(_values(settings, prefix).values())
     return Transport.from_env(settings, prefix=prefix) if is_set else None
+
+
+def _values(environ: Mapping[str, str] | None, prefix: str) -> dict[str, str | None]:
+    """Return the arguments that the environment has; the proxy and the password also from files."""
+    environ = os.environ if environ is None else environ
+    others = Sources(environ, prefix=prefix)
+    found = {
+        name: (environ if name in _PATHS else others).get(prefix + name.upper(), "").strip() or None
+        for name in _NAMES
+    }
+    if others.problems:
+        del environ, found  # as above
+        others.check()
+    return found
 
 
 def connections(
