@@ -184,7 +184,7 @@ class TokenLife:
     def _renew(
         self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]
     ) -> Callable[[], Snapshot]:
-        """Get the newest token there is, on the flight's thread; return the step that puts it in."""
+        """Get the newest token, on the flight's thread; return the step that puts it in place."""
         snapshot = self._snapshot
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
             # Another flight has landed since this one's caller looked.

@@ -245,7 +245,7 @@ class _Reloads(Rotation):
         try:
             self._replace(loaded)
         finally:
-            # Last: a caller that finds nothing to load any more finds what was loaded.
+            # Last: a caller that finds nothing to load any more finds the set that was loaded.
             self._seen = stamp
 
     def _replace(self, loaded: Scheme) -> None:
