@@ -35,7 +35,7 @@ class Transport(Secret):
     have changed, and can be loaded as a pair, new connections use them, and idle old ones are
     closed; a call that is under way ends as it began. A file that is missing, unreadable, half
     written or expired, or a key for another certificate: the old ones stay in use, and one WARNING
-    says why, for each change of what is wrong. A forked child has connections of its own.
+    says why, for each new problem. A forked child has connections of its own.
 
     It decides TLS alone: ``verify`` and ``cert`` of a session or a call take no part, certificates
     are always verified. Without ``ca_bundle``, trust is as requests has it: ``REQUESTS_CA_BUNDLE``,
@@ -85,12 +85,12 @@ class Transport(Secret):
     ) -> Transport:
         """Read ``PERMATA_CLIENT_CERT``, ``PERMATA_PROXY`` and so on, one variable an argument.
 
-        What is not set, or blank, is as the argument's default. Raises as the constructor, with
-        the names of the variables.
+        A variable that is not set, or blank, is as the argument's default. Raises as the
+        constructor, with the names of the variables.
 
         Args:
             environ: In place of ``os.environ``.
-            prefix: What the names of the variables begin with.
+            prefix: The beginning of the names of the variables.
         """
         values = _values(environ, prefix)
         transport = cls.__new__(cls)
@@ -198,7 +198,7 @@ def _values(environ: Mapping[str, str] | None, prefix: str) -> dict[str, str | N
 def connections(
     session: requests.Session | None, transport: Transport | None, *, pool_size: int = 10
 ) -> Connections:
-    """Return what a client sends through. Raises ConfigurationError for both, or a wrong type.
+    """Return the connections of a client. Raises ConfigurationError for both, or a wrong type.
 
     Args:
         session: The caller's own.
@@ -216,12 +216,17 @@ def connections(
 
 
 def session_by(transport: Transport | None, pool_size: int) -> requests.Session:
-    """Return a session of ours: by ``transport``, or as the environment says."""
+    """Return a session of ours.
+
+    Args:
+        transport: Makes it; None: it sends as the environment says.
+        pool_size: The number of connections to one host that are kept open at most.
+    """
     return new_session(pool_size) if transport is None else transport.session(pool_size=pool_size)
 
 
 def _problems(values: dict[str, Any], label: Callable[[str], str]) -> dict[str, str]:
-    """Say what is wrong with which argument, before any file is looked at; shows no value."""
+    """Return the problem of each wrong argument, by its name; opens no file, shows no value."""
     found = {name: _path_problem(values[name]) for name in _PATHS}
     found["proxy"] = _proxy_problem(values["proxy"])
     found["client_key_password"] = _password_problem(values["client_key_password"])
