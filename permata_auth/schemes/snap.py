@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import itertools
@@ -17,12 +18,14 @@ from .. import _clock
 from .._process import PerProcess
 from .._settings import Secret
 from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
+from . import _snap_forms as forms
 from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, RsaKey, examine, from_texts, key_text
 from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
+from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
 
 _URL_SETTING = "PERMATA_SNAP_TOKEN_URL"
@@ -305,6 +308,19 @@ class SnapCredentials(Secret):
         self._channel_id()
         names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
         return (*names, "Authorization", self.origin_header)
+
+    def explain(self, call: SignedCall) -> Explanation:
+        """Return what is signed for a call; sends nothing, and makes no external id.
+
+        Args:
+            call: The call, with the timestamp that it has or had.
+        """
+        signers: dict[str, Callable[[bytes], bytes]] = {}
+        if self.client_secret is not None:
+            signers["symmetric"] = self._symmetric.signature
+        if self._key is not None:
+            signers["asymmetric"] = functools.partial(signing.asymmetric_signature, self._key)
+        return forms.explain(self, signers, call)
 
     def is_token_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a rejected token from any other refusal; never so for a call that carries none."""
