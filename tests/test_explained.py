@@ -21,6 +21,7 @@ from permata_auth.cli import cli
 
 SNAP = keys.SNAP
 STAMP, TOKEN, SECRET = SNAP["timestamp"], SNAP["token"], SNAP["client_secret"]
+KEY = SECRET.encode()
 HOST = "https://merchant.invalid"
 ENVIRONMENT = {
     "PERMATA_SCHEME": "snap",
@@ -85,7 +86,7 @@ def explain(secrets, monkeypatch):
     return explain
 
 
-def hmac_of(text, key=SECRET.encode(), digest="sha512"):
+def hmac_of(text, key=KEY, digest="sha512"):
     return hmac.digest(key, text.encode(), digest)
 
 

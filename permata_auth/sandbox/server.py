@@ -30,7 +30,7 @@ from .messages import (
 )
 from .snap.bank import CHANNEL_ID, PARTNER_ID, SNAP_CLIENT_ID, SnapBank
 from .snap.checks import SnapRules
-from .snap.keys import one_line, private_pem
+from .snap.keys import one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -242,7 +242,7 @@ class Sandbox(SnapBank):
             "token_url": self.snap_token_url,
             "client_id": SNAP_CLIENT_ID,
             "client_secret": self._keys[0].client_secret,
-            "private_key": private_pem("merchant"),
+            "private_key": self._keys[0].private_key,
             "partner_id": PARTNER_ID,
             "channel_id": CHANNEL_ID,
             **different,

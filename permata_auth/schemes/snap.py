@@ -27,8 +27,18 @@ from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
 from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
+from .setting_names import SettingNames
 
 _URL_SETTING = "PERMATA_SNAP_TOKEN_URL"
+_SETTING_NAMES = SettingNames(
+    token_url=_URL_SETTING,
+    signature=(
+        "PERMATA_SNAP_CLIENT_SECRET (PERMATA_SNAP_PRIVATE_KEY where the signature is asymmetric), "
+        "PERMATA_SNAP_TRANSACTION_SIGNATURE, PERMATA_SNAP_SIGNATURE_ENCODING, "
+        "PERMATA_SNAP_CANONICALIZER, PERMATA_SNAP_SIGN_QUERY and PERMATA_SNAP_SIGNED_PREFIX"
+    ),
+    caller="PERMATA_SNAP_PARTNER_ID and PERMATA_SNAP_CHANNEL_ID",
+)
 _LOGIN_BODY = b'{"grantType":"client_credentials"}'
 _EXTERNAL_ID = re.compile(rf"[0-9A-Za-z._-]{{1,{MAX_EXTERNAL_ID_CHARS}}}")
 
@@ -110,7 +120,7 @@ class SnapCredentials(Secret):
     _symmetric: signing.SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
     _key: Any = attrs.field(init=False, repr=False, eq=False)
     #: The same for one key, in whatever form it is written: compared, and a source of other keys.
-    _key_text: str = attrs.field(init=False, repr=False)
+    _key_text: str = attrs.field(init=False, repr=False, metadata={"of": "private_key"})
 
     def __attrs_post_init__(self) -> None:
         key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})
@@ -168,6 +178,11 @@ class SnapCredentials(Secret):
     def default_lifetime(self) -> float:
         """900 s: what the standard's samples show."""
         return 900.0
+
+    @property
+    def setting_names(self) -> SettingNames:
+        """The settings that the advice of checks names."""
+        return _SETTING_NAMES
 
     @property
     def needs_token(self) -> bool:
@@ -280,7 +295,7 @@ class SnapCredentials(Secret):
 
     def _channel_id(self) -> str:
         if self.channel_id is None:
-            raise ConfigurationError("channel_id is needed to sign calls")
+            raise ConfigurationError("channel_id is needed to sign calls (PERMATA_SNAP_CHANNEL_ID)")
         return self.channel_id
 
     def _new_external_id(self, posix: int) -> str:
@@ -325,6 +340,15 @@ class SnapCredentials(Secret):
     def is_token_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a rejected token from any other refusal; never so for a call that carries none."""
         return self.needs_token and self.outcome(status_code, body) == "token_rejected"
+
+    def is_signature_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused signature from any other refusal: the call was not done.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
+        return responses.is_signature_refused(status_code, body)
 
     def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a refused timestamp from any other refusal: the call was not done."""

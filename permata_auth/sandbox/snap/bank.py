@@ -16,7 +16,7 @@ from ..messages import JSON_TYPE, Inbound, Reply
 from . import draft
 from .accounts import Accounts
 from .checks import WIB, SnapRules, is_signed, read_timestamp, string_to_sign
-from .keys import one_line, private_key, public_pem
+from .keys import one_line, public_pem
 from .merchant import Caller, MerchantResponse
 from .services import methods, service_code, snap_error, snap_reply
 from .wrong import build
@@ -214,9 +214,10 @@ class SnapBank(Bank):
 
     def _is_signed(self, request: Inbound, kind: str, message: bytes) -> bool:
         signature = self.snap_rules.read_signature(request.headers["X-SIGNATURE"])
-        key = private_key("merchant").public_key()
-        secrets = [keys.client_secret for keys in self._keys]  # two of them while they change
-        return any(is_signed(kind, signature, message, secret=each, key=key) for each in secrets)
+        return any(
+            is_signed(kind, signature, message, secret=keys.client_secret, key=keys.public_key)
+            for keys in self._keys  # two of them while they change
+        )
 
 
 def _unauthorized(request: Inbound, reason: str) -> Reply:
