@@ -1,4 +1,4 @@
-"""What the bank's calls need of a WSGI server: the path as it was received."""
+"""The path of the bank's calls as a WSGI server received it."""
 
 from __future__ import annotations
 

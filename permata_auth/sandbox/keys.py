@@ -34,7 +34,7 @@ def _is_key(keys: KeySet, attribute: attrs.Attribute[str], value: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class KeySet:
-    """What one client was given. A request has to fit one whole set."""
+    """The credentials of one client. A request has to fit one whole set."""
 
     api_key: str = attrs.field(default=API_KEY, validator=_is_text, repr=False)
     client_id: str = attrs.field(default=CLIENT_ID, validator=_is_text, repr=False)

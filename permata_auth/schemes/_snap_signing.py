@@ -26,7 +26,12 @@ _VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
 
 
 def token_message(client_id: str, timestamp: str) -> bytes:
-    """Return the string to sign of a token request."""
+    """Return the string to sign of a token request.
+
+    Args:
+        client_id: ``X-CLIENT-KEY``.
+        timestamp: The very text of ``X-TIMESTAMP``.
+    """
     return f"{client_id}|{timestamp}".encode()
 
 
@@ -74,7 +79,12 @@ def signed_path(url: str, signed_prefix: str | None = None, sign_query: bool = T
 
 
 def symmetric_signature(client_secret: bytes, message: bytes) -> bytes:
-    """Return the HMAC-SHA512, by the client secret as it is."""
+    """Return the HMAC-SHA512, by the client secret as it is.
+
+    Args:
+        client_secret: The key.
+        message: The string to sign.
+    """
     return hmac.digest(client_secret, message, "sha512")
 
 
@@ -82,6 +92,9 @@ class SymmetricSigner:
     """Makes the signatures of one client secret: HMAC-SHA512, with the key's share of it done once.
 
     By RFC 2104 section 2, since ``hmac`` has no way of keying once that costs less. Thread-safe.
+
+    Args:
+        client_secret: The key.
     """
 
     def __init__(self, client_secret: bytes) -> None:
@@ -94,7 +107,7 @@ class SymmetricSigner:
         self._outer = hashlib.sha512(bytes(byte ^ 0x5C for byte in key))
 
     def signature(self, message: bytes) -> bytes:
-        """Return what :func:`symmetric_signature` returns."""
+        """Return the same as :func:`symmetric_signature`."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())
@@ -102,7 +115,12 @@ class SymmetricSigner:
 
 
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
-    """Return the RSA signature: PKCS#1 v1.5 with SHA-256."""
+    """Return the RSA signature: PKCS#1 v1.5 with SHA-256.
+
+    Args:
+        key: The private key.
+        message: The string to sign.
+    """
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - needs an extra
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
 
@@ -110,7 +128,12 @@ def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
 
 
 def encoded(signature: bytes, encoding: str) -> str:
-    """Return a signature as its header holds it: base64 without line breaks, or hex."""
+    """Return a signature as its header holds it.
+
+    Args:
+        signature: The bytes.
+        encoding: ``base64`` (without line breaks) or ``hex``.
+    """
     if encoding == "hex":
         return signature.hex()
     return binascii.b2a_base64(signature, newline=False).decode()
@@ -119,7 +142,12 @@ def encoded(signature: bytes, encoding: str) -> str:
 def decoded(signature: str, encoding: str) -> bytes | None:
     """Return the bytes of a signature as it was received; None for any other text.
 
-    Strict, since a lenient decoder skips what is no base64, and so takes many texts for one.
+    Strict, since a lenient decoder skips characters outside of base64, and so takes many texts for
+    one.
+
+    Args:
+        signature: The text of the header.
+        encoding: As in :func:`encoded`.
     """
     if encoding == "hex":
         return bytes.fromhex(signature) if re.fullmatch("([0-9a-fA-F]{2})+", signature) else None
@@ -149,7 +177,13 @@ def is_symmetric_signature(
 
 
 def is_asymmetric_signature(signature: bytes, message: bytes, keys: Iterable[RSAPublicKey]) -> bool:
-    """Tell whether a signature was made with the private half of one of the keys."""
+    """Tell whether a signature was made with the private half of one of the keys.
+
+    Args:
+        signature: As :func:`decoded` returns it.
+        message: The string to sign.
+        keys: The public halves.
+    """
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - needs an extra
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415

@@ -21,7 +21,7 @@ def derived_key(secret: bytes, client_key: str) -> bytes:
 
     Args:
         secret: A client secret, or a key that is kept for tokens.
-        client_key: What the bank sends as X-CLIENT-KEY.
+        client_key: The X-CLIENT-KEY of the bank.
     """
     extracted = hmac.digest(b"permata-auth", secret, "sha256")
     info = f"snap inbound token\n{client_key}".encode()
@@ -32,7 +32,7 @@ class Keys:
     """The keys of one client's tokens, derived again when the secrets change. Thread-safe.
 
     Args:
-        client_key: What the bank sends as X-CLIENT-KEY.
+        client_key: The X-CLIENT-KEY of the bank.
     """
 
     def __init__(self, client_key: str) -> None:

@@ -42,7 +42,7 @@ class SnapBank(Bank):
     """The bank with both dialects, which share its account, its counters and its faults.
 
     Args:
-        snap_rules: What this bank demands of a merchant's calls.
+        snap_rules: The rules of a merchant's calls.
         inbound_rules: How this bank signs when it calls a merchant.
     """
 
@@ -218,6 +218,27 @@ class SnapBank(Bank):
             is_signed(kind, signature, message, secret=keys.client_secret, key=keys.public_key)
             for keys in self._keys  # two of them while they change
         )
+
+
+def snap_arguments(rules: SnapRules, **own: str) -> dict[str, Any]:
+    """Return the arguments of the client's credentials, as a bank with these rules wants them.
+
+    Args:
+        rules: Those that differ from the standard's become arguments.
+        own: Of this one bank: the URL of its token endpoint, the secret, the private key.
+    """
+    different = {
+        name: value
+        for name, value in attrs.asdict(rules).items()
+        if value != getattr(SnapRules(), name)
+    }
+    return {
+        **own,
+        "client_id": SNAP_CLIENT_ID,
+        "partner_id": PARTNER_ID,
+        "channel_id": CHANNEL_ID,
+        **different,
+    }
 
 
 def _unauthorized(request: Inbound, reason: str) -> Reply:
