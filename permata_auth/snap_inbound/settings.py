@@ -11,11 +11,11 @@ import attrs
 
 from .._settings import finite_seconds, flag_or_none, seconds, text_problem
 from ..exceptions import ConfigurationError
-from ..schemes._snap_signing import ENCODINGS
+from ..schemes._snap_signing import ENCODINGS, SymmetricSigner
 from ..schemes.canonical import CANONICALIZERS
 from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
-from .issuer import Keys
-from .sources import KeyFile, Source, public_keys, secrets
+from .issuer import derived_key
+from .sources import KeyFile, Prepared, Source, public_keys, secrets
 
 MIN_SKEW_SECS, MAX_SKEW_SECS = 60.0, 3600.0
 MAX_TOKEN_TTL_SECS = 86_400.0
@@ -93,10 +93,24 @@ class Rules:
     signature: str
     signature_encoding: str
     canonicalizer: str
-    keys: Keys = attrs.field(init=False, repr=False)
+    _signers: Prepared[SymmetricSigner] = attrs.field(init=False, repr=False)
+    _token_keys: Prepared[SymmetricSigner] = attrs.field(init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "keys", Keys(self.client_key))
+    @_signers.default
+    def _new_signers(self) -> Prepared[SymmetricSigner]:
+        return Prepared(SymmetricSigner)
+
+    @_token_keys.default
+    def _new_token_keys(self) -> Prepared[SymmetricSigner]:
+        return Prepared(lambda secret: derived_key(secret, self.client_key))
+
+    def signers(self) -> tuple[SymmetricSigner, ...]:
+        """Return the signers that the bank may have signed a call with."""
+        return self._signers.of(self.client_secrets.get())
+
+    def token_keys(self) -> tuple[SymmetricSigner, ...]:
+        """Return the keys of tokens: the one to issue with, and then those to verify with."""
+        return self._token_keys.of(self.token_key.get() or self.client_secrets.get())
 
 
 def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any], dict[str, str]]:

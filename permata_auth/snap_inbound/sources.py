@@ -57,6 +57,30 @@ class Source(Generic[_T]):
                 logger.warning("%s: the old ones stay in use: %s", self._name, describe(error))
 
 
+class Prepared(Generic[_T]):
+    """What is made of secrets before it can sign, made again when they change. Thread-safe.
+
+    Args:
+        make: Called with one secret.
+    """
+
+    def __init__(self, make: Callable[[bytes], _T]) -> None:
+        self._make = make
+        self._last: tuple[tuple[bytes, ...], tuple[_T, ...]] = ((), ())
+
+    def of(self, secrets: tuple[bytes, ...]) -> tuple[_T, ...]:
+        """Return what is made of each secret, in their order.
+
+        Args:
+            secrets: As :meth:`Source.get` returns them.
+        """
+        last = self._last
+        if last[0] is not secrets:
+            # One assignment: another thread sees the old pair or the new one.
+            last = self._last = (secrets, tuple(map(self._make, secrets)))
+        return last[1]
+
+
 class KeyFile:
     """The text of a file, read again when the file has changed. Thread-safe.
 
