@@ -146,11 +146,13 @@ class SnapReceiver(Unpicklable):
         """Read ``PERMATA_SNAP_INBOUND_CLIENT_KEY`` and so on.
 
         ``…INBOUND_CLIENT_KEY``, ``…INBOUND_CLIENT_SECRET`` and ``…_PREVIOUS`` while it changes,
-        ``…BANK_PUBLIC_KEY`` or ``…BANK_PUBLIC_KEY_FILE`` (read again when it changes),
+        ``…BANK_PUBLIC_KEY``,
         ``…INBOUND_EXTERNAL_IDS`` (the URL of a Redis), ``…INBOUND_TOKEN_KEY``, ``…_TOKEN_TTL``,
         ``…_MAX_SKEW``, ``…_TIME_LIMIT``, ``…_SIGNED_PREFIX``, ``…_PARTNER_ID``, ``…_CHANNEL_ID``,
         ``…_DUPLICATES``, ``…_SIGNATURE``; and ``…SIGNATURE_ENCODING``, ``…CANONICALIZER``,
-        ``…ALLOW_SHORT_KEY``. Blank is unset. Raises one ConfigurationError that names every
+        ``…ALLOW_SHORT_KEY``. Blank is unset. The value of each may be in a file, which ``…_FILE``
+        names, or in the folders of secrets of :mod:`permata_auth.credentials`; keys and secrets are
+        read again when theirs changes. Raises one ConfigurationError that names every
         variable that is missing or wrong, and shows no value.
 
         Args:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .._logging import Log, describe
 from .._pem import load_public_keys
+from .._sources import Sources
 from ..exceptions import ConfigurationError
 
 logger = Log(__name__)
 
 _T = TypeVar("_T")
-
-_MAX_FILE_BYTES = 64 * 1024
 
 
 class Source(Generic[_T]):
@@ -81,27 +78,26 @@ class Prepared(Generic[_T]):
         return last[1]
 
 
-class KeyFile:
-    """The text of a file, read again when the file has changed. Thread-safe.
+class Watched:
+    """The texts of settings, read again when a file of theirs has changed. Thread-safe.
 
     Args:
-        path: Of a file of at most 64 KiB.
+        sources: Where the settings are.
+        names: Of the variables; those that are blank are left out.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        self._seen: tuple[object, str] = (None, "")
+    def __init__(self, sources: Sources, names: Iterable[str]) -> None:
+        self._sources, self._names = sources, tuple(names)
+        self._seen: tuple[object, tuple[str, ...]] = (None, ())
 
-    def __call__(self) -> str:
-        try:
-            found = self._path.stat()
-            mark = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if mark != self._seen[0]:
-                if not self._path.is_file() or found.st_size > _MAX_FILE_BYTES:
-                    raise ConfigurationError("names no file of at most 64 KiB")
-                self._seen = (mark, self._path.read_bytes().decode("utf-8-sig"))
-        except (OSError, UnicodeError):
-            raise ConfigurationError("names a file that cannot be read") from None
+    def __call__(self) -> tuple[str, ...]:
+        stamp = self._sources.stamp()
+        if stamp != self._seen[0]:
+            found = self._sources.fresh()
+            texts = [found.get(name, "").strip() for name in self._names]
+            found.check()
+            # One assignment: another thread sees the old pair or the new one.
+            self._seen = (stamp, tuple(text for text in texts if text))
         return self._seen[1]
 
 
