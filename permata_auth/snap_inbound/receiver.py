@@ -43,7 +43,7 @@ from .services import (
     VaPayment,
     VaReceipt,
 )
-from .settings import DEFAULTS, examine, from_texts, named
+from .settings import DEFAULTS, examine, read
 
 logger = Log(__name__)
 
@@ -161,12 +161,8 @@ class SnapReceiver(Unpicklable):
             external_ids: In place of the variable, for ids that are kept elsewhere.
             on_event: As of the class.
         """
-        texts, problems = from_texts(os.environ if environ is None else environ, prefix)
-        values = {**DEFAULTS, **texts}
-        if external_ids is not None:
-            values["external_ids"] = external_ids
-        error = examine(values, problems, named(prefix))[1]
-        del environ, texts  # error reports show the locals of a frame
+        values, _, error = read(os.environ if environ is None else environ, prefix, external_ids)
+        del environ, _  # error reports show the locals of a frame
         if error is not None:
             del values
             raise error

@@ -112,6 +112,25 @@ class Rules:
     def _new_token_keys(self) -> Prepared[SymmetricSigner]:
         return Prepared(lambda secret: derived_key(secret, self.client_key))
 
+    def summary(self) -> dict[str, str]:
+        """Describe these rules; shows neither a secret nor a key."""
+        ids = repr(self.external_ids)
+        if isinstance(self.external_ids, MemoryExternalIds):
+            ids = "in this process's memory: several workers take a replayed request once each"
+        return {
+            "client key": self.client_key,
+            "keys of the bank": str(len(self.bank_public_keys.get())),
+            "client secrets": str(len(self.client_secrets.get())),
+            "signature": f"{self.signature}, {self.signature_encoding}, {self.canonicalizer}",
+            "signed prefix": self.signed_prefix or "none, the path as it is received",
+            "partner and channel": f"{self.partner_id or 'any'}, {self.channel_id or 'any'}",
+            "window": f"{self.max_skew_secs:g} s",
+            "tokens live": f"{self.token_ttl_secs} s",
+            "time limit": f"{self.time_limit_secs:g} s",
+            "repeated ids": self.duplicates,
+            "external ids": ids,
+        }
+
     def signers(self) -> tuple[SymmetricSigner, ...]:
         """Return the signers that the bank may have signed a call with."""
         return self._signers.of(self.client_secrets.get())
@@ -154,6 +173,24 @@ def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any],
     if "external_ids" in values:
         _open_external_ids(values, problems)
     return values, problems
+
+
+def read(
+    environ: Mapping[str, str], prefix: str, external_ids: ExternalIds | None = None
+) -> tuple[dict[str, Any], Rules | None, Exception | None]:
+    """Return the arguments that variables hold, and what :func:`examine` returns for them.
+
+    Args:
+        environ: The variables; blank is unset. Files may hold values in their place.
+        prefix: Of their names.
+        external_ids: In place of the variable.
+    """
+    texts, problems = from_texts(environ, prefix)
+    if external_ids is not None:
+        texts["external_ids"] = external_ids
+        problems.pop("external_ids", None)
+    values = {**DEFAULTS, **texts}
+    return values, *examine(values, problems, named(prefix))
 
 
 def named(prefix: str) -> Callable[[str], str]:
