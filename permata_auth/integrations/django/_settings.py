@@ -110,7 +110,7 @@ class DjangoSettings(Settings):
     def has_inbound(self) -> bool:
         """Tell whether any setting for the bank's calls is there."""
         names = {*self, *(f"{PREFIX}{name}" for name in self.names())}
-        return any(name.startswith(_INBOUND) for name in names)
+        return any(name.startswith(_INBOUND) and self.raw(name) for name in names)
 
     def shares_external_ids(self) -> bool:
         """Tell whether all processes know what one has seen, as far as the settings say."""
