@@ -1,8 +1,8 @@
-"""httpx: an auth class that signs each request, and sends it once more if its token is rejected.
+"""httpx: an auth class that signs each request, and once more where that mends a refusal.
 
     python httpx_client.py
 
-Without ``PERMATA_TOKEN_URL`` in the environment it runs against a bank on this machine. Other
+It runs against a bank on this machine without ``PERMATA_TOKEN_URL`` in the environment. Other
 clients do the same with ``sign_request()`` and ``handler.note_response()``.
 """
 
@@ -33,9 +33,15 @@ class PermataHttpxAuth(httpx.Auth):
             signed = sign_request(self.handler, request.method, str(request.url), request.content)
             request.headers.update(signed)
             response = yield request
-            token = signed["Authorization"].removeprefix("Bearer ")
-            status, body = response.status_code, response.content
-            if not self.handler.note_response(token, status, body, is_second=is_second):
+            if not self.handler.note_response(
+                signed["Authorization"].removeprefix("Bearer "),
+                response.status_code,
+                response.content,
+                is_second=is_second,
+                url=str(request.url),
+                headers=response.headers,
+                took=response.elapsed.total_seconds(),
+            ):
                 return
 
 

@@ -44,7 +44,11 @@ def seconds_left(deadline: float, posix: float) -> float:
 
 
 def to_datetime(posix: float) -> datetime:
-    """Return the aware UTC datetime of POSIX seconds, the last one there is for any later time."""
+    """Return an aware UTC datetime, the last one there is for any later time.
+
+    Args:
+        posix: POSIX seconds.
+    """
     try:
         return _EPOCH + timedelta(seconds=posix)
     except OverflowError:

@@ -1,8 +1,8 @@
-"""A wrong clock of this machine: how far it is off by the bank's own, and what is done about it.
+"""A wrong clock of this machine: how far it is off by the bank's own, and its correction.
 
 The bank refuses a timestamp that is too far from its own clock. Its response shows that clock in
-``Date``, so the next request can be signed with a timestamp that is right, whatever the clock here
-says. Nothing is measured before the bank has refused a timestamp; lifetimes are never touched.
+``Date``, so the next request can be signed with a timestamp that is right, though the clock here
+is wrong. Nothing is measured before the bank has refused a timestamp; lifetimes are never touched.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Reading:
         headers: Of the response, with names in any case.
         took: The seconds from sending the request to receiving the response.
         at: The wall clock as the response was received, in POSIX seconds.
-        used: What the request was signed with; None where that is not known.
+        used: The correction that the request was signed with; None where that is not known.
     """
 
     url: str
@@ -101,15 +101,15 @@ class ClockOffset:
 
     @property
     def current(self) -> Offset:
-        """What the next timestamp is made with."""
+        """The correction of the next timestamp."""
         return self._current
 
     def correct(self, reading: Reading, *, is_second: bool = False) -> bool:
-        """Go by what a response shows that refused a timestamp; return whether to try once more.
+        """Take the clock from a response that refused a timestamp; return whether to try once more.
 
         Args:
             reading: The response.
-            is_second: The request was that one more try: what it was signed with is dropped.
+            is_second: The request was that one more try: its correction is dropped.
         """
         current = self._current
         used = reading.used or current

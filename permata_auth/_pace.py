@@ -234,7 +234,11 @@ def held_error(pause: Pause) -> BaseException:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether a login failed because the bank refused its credentials."""
+    """Tell whether a login failed because the bank refused its credentials.
+
+    Args:
+        error: Of the login.
+    """
     if not isinstance(error, TokenEndpointError) or error.retryable:
         return False
     return isinstance(error, InvalidClientError) or error.status_code in (400, 401, 403)

@@ -111,7 +111,7 @@ def _read(text: str, passphrase: str | None, name: str) -> list[Any]:
 
 
 class _UnusableKeyError(Exception):
-    """What is wrong with a text, as the end of a sentence."""
+    """The problem of a text, as the end of a sentence."""
 
 
 def _blocks(text: str) -> Iterator[tuple[str, str]]:
@@ -140,7 +140,7 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _decoded(text: str) -> bytes:
-    """Decode base64 whose whitespace is of no account, strictly; nothing for what is none."""
+    """Decode base64, strictly but for its whitespace; return no bytes for any other text."""
     packed = re.sub(r"\s+", "", text)
     if len(packed) % 4 or not _BASE64.fullmatch(packed):
         return b""

@@ -24,10 +24,21 @@ _MIN_WAIT_SECS = 0.5
 class HandlerInfo:
     """A handler's state, as it was when asked. Times are aware UTC; None where there is none.
 
-    ``fingerprint`` is the first 8 hex digits of the token's SHA-256; ``waiting`` counts the
-    callers that wait for a login; ``next_login_at`` is the end of a pause after failures;
-    ``clock_offset`` is the seconds that timestamps are corrected by, 0.0 where this machine's
-    clock is right.
+    Args:
+        fingerprint: The first 8 hex digits of the token's SHA-256.
+        expires_at: The end of the token's life.
+        seconds_left: The seconds to that moment, 0.0 without a token.
+        next_refresh_at: The moment of the next refresh in the background; None where none is
+            scheduled.
+        logins: The number of logins of this process that gave a token.
+        failed_logins: The number of those that gave none.
+        last_error: The last failure in one line, also after a later success; shows no secret.
+        last_error_at: The moment of that failure.
+        waiting: The number of callers that wait for a login now.
+        last_login_at: The moment of the last login that gave a token.
+        next_login_at: The end of the pause after a failure, before which no login starts.
+        clock_offset: The seconds that timestamps are corrected by; 0.0, the default, where this
+            machine's clock is right.
     """
 
     fingerprint: str | None
@@ -73,10 +84,14 @@ class Health:
     ``down``      no token lives, and the last login has failed
     ============  ==========================================================
 
-    ``seconds_left`` is the token's life, 0.0 where none lives; ``last_error`` the error of the
-    last login if that has failed; ``since`` the beginning of the state as aware UTC, None where
-    there has been no token and no failure yet. A token or a failure that this process has from the
-    store counts as of its own.
+    A token or a failure that this process has from the store counts as of its own.
+
+    Args:
+        state: One of the four.
+        seconds_left: The rest of the token's life, 0.0 where none lives.
+        last_error: The error of the last login if that has failed, in one line.
+        since: The beginning of the state as aware UTC; None where there has been no token and no
+            failure yet.
     """
 
     state: str

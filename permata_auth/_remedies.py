@@ -1,4 +1,4 @@
-"""What is tried again after the bank has refused a call."""
+"""The further tries of a call that the bank has refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Remedies:
 
     Args:
         handler: Replaces its token, corrects the timestamps, and has the credentials.
-        signed_by: What the call was signed with; None: it is still to be signed.
+        signed_by: The credentials that the call was signed with; None: it is still to be signed.
     """
 
     def __init__(self, handler: LoginHandler, signed_by: Scheme | None = None) -> None:

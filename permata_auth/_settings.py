@@ -232,7 +232,11 @@ _PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 def text_problem(value: object) -> str | None:
-    """Say what is wrong with a text that headers and signatures carry; None if nothing is."""
+    """Return the problem of a text that headers and signatures carry; None if it has none.
+
+    Args:
+        value: The text, of any type.
+    """
     if value is None or value == "":
         return "is missing"
     if not isinstance(value, str) or not _PRINTABLE.fullmatch(value):
@@ -241,7 +245,11 @@ def text_problem(value: object) -> str | None:
 
 
 def header_problem(name: object) -> str | None:
-    """Say what is wrong with the name of an HTTP header (RFC 9110 section 5.1)."""
+    """Return the problem of an HTTP header's name (RFC 9110 section 5.1); None if it has none.
+
+    Args:
+        name: The name, of any type.
+    """
     if isinstance(name, str) and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
         return None
     return "must be the name of an HTTP header"

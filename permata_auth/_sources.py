@@ -35,7 +35,7 @@ class Sources(Mapping[str, Any]):
 
     Args:
         environ: The variables; None: those of the process.
-        prefix: What the names of all settings begin with.
+        prefix: The beginning of the names of all settings.
     """
 
     def __init__(
@@ -129,7 +129,12 @@ class Sources(Mapping[str, Any]):
 
 
 def sources(environ: Mapping[str, Any] | None, prefix: str) -> Sources:
-    """Return ``environ`` as :class:`Sources`; what is one already stays the same."""
+    """Return ``environ`` as :class:`Sources`, unless it is one already.
+
+    Args:
+        environ: As of :class:`Sources`.
+        prefix: As of :class:`Sources`.
+    """
     return environ if isinstance(environ, Sources) else Sources(environ, prefix=prefix)
 
 

@@ -9,7 +9,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
@@ -42,20 +41,18 @@ class Schedule:
         """The seconds until expiry."""
         return _clock.seconds_left(self.expires, self.expires_at)
 
-    def timer(
-        self, name: str, owner: object, fire: Callable[[Any, Schedule], object]
-    ) -> threading.Timer:
+    def timer(self, name: str, fire: Callable[[Schedule], object]) -> threading.Timer:
         """Return a timer that is not started.
 
         Args:
             name: The thread's name.
-            owner: Held weakly; the timer ends when it is collected.
-            fire: Called with ``owner`` and this schedule when it is due.
+            fire: A bound method, called with this schedule when it is due. Its object is held
+                weakly; the timer ends when that is collected.
         """
         latch = self.cancelled
-        reference = weakref.ref(owner, lambda _: latch.set())
+        method = weakref.WeakMethod(fire, lambda _: latch.set())
         # A context of its own: the ids of the call that set this off are not those of the refresh.
-        run = functools.partial(self._run, reference, fire), contextvars.Context()
+        run = functools.partial(self._run, method), contextvars.Context()
         # Looked up now: gevent may have replaced the class since this module was imported.
         timer = threading.Timer(self.due - _clock.now(), run_as_own, run)
         timer.name = name
@@ -63,15 +60,15 @@ class Schedule:
         timer.finished = latch  # type: ignore[assignment]
         return timer
 
-    def _run(self, reference: weakref.ref[object], fire: Callable[[Any, Schedule], object]) -> None:
+    def _run(self, method: weakref.WeakMethod[Callable[[Schedule], object]]) -> None:
         try:
             # A loop, since no lock waits longer than threading.TIMEOUT_MAX, or exactly long enough.
             while (left := self.due - _clock.now()) > 0:
                 if self.cancelled.wait(left):
                     return
-            owner = reference()
-            if owner is not None:
-                fire(owner, self)
+            fire = method()
+            if fire is not None:
+                fire(self)
         finally:
             self.cancelled.set()  # a timer does so itself, but not where something is raised
 

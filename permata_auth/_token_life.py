@@ -90,7 +90,7 @@ class TokenLife:
         self._label = label
         self._rotation = rotation
         rotation.watch(events)
-        #: How far this machine's clock is off, for those who sign calls.
+        #: How far this machine's clock is off, for the signatures of calls.
         self.clock = _clock_of(client)
         self._client = client
         self._log_in_once = _one_attempt(client)
@@ -106,7 +106,11 @@ class TokenLife:
             on_pause=functools.partial(_tell_of_pause, events),
         )
         self._flights: SingleFlight[Snapshot] = SingleFlight(
-            name, budget, on_abandon=functools.partial(_abandoned, weakref.ref(self))
+            name,
+            budget,
+            on_abandon=functools.partial(
+                _abandoned, weakref.WeakMethod(self._tell_of_abandoned_login)
+            ),
         )
         self._stops_when_idle = stops_when_idle
         self._history = History()
@@ -148,8 +152,10 @@ class TokenLife:
         deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
         for _ in range(_MAX_FLIGHTS):
             pause = self._held(asker)
+            # Again, if there is nothing to load: another thread may have put other credentials in
+            # place since this one looked, and their login would be held up by the old ones' pause.
             if pause is not None and not (pause.is_bound and self._rotation.is_due()):
-                raise held_error(pause)
+                self._check_pace(asker)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
             # Another caller may have taken the token from the snapshot, met a rejection and dropped
@@ -290,14 +296,14 @@ class TokenLife:
             self.after_fork_in_child()
 
 
-def _abandoned(reference: weakref.ref[TokenLife]) -> None:
+def _abandoned(method: weakref.WeakMethod[Callable[[], None]]) -> None:
     """Tell of an abandoned login on a thread of its own: the caller has to start another."""
-    handler = reference()
-    if handler is not None:
+    tell = method()
+    if tell is not None:
         try:
-            start_daemon(handler._tell_of_abandoned_login, "events")
+            start_daemon(tell, "events")
         except RuntimeError:  # no thread can be started
-            handler._tell_of_abandoned_login()
+            tell()
 
 
 def _clock_of(client: object) -> ClockOffset:

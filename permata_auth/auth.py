@@ -34,9 +34,17 @@ def sign_request(
 
     For HTTP clients other than requests; send them at once, and ``body`` unchanged; then tell
     :meth:`LoginHandler.note_response` of the response, with its headers. Blocks only
-    for a login, as :meth:`LoginHandler.get_token`, and raises what that raises. Raises
+    for a login, as :meth:`LoginHandler.get_token`, and raises its errors. Raises
     SignatureError for a body that is not bytes and a URL that no token may be sent to (plain http
     to another machine), ConfigurationError for a canonicaliser that does not exist.
+
+    Args:
+        handler: The source of the token; its credentials sign.
+        method: The HTTP method, in the case in which it is sent.
+        url: The URL as it is sent, with its query.
+        body: The bytes that are sent; none by default, as for a GET.
+        canonicalizer: The name of one, in place of the credentials' own. None by default, since
+            the bank has one rule for all of a client's calls.
     """
     if not isinstance(body, bytes):
         raise SignatureError("only bytes can be signed; give the body exactly as it is sent")
@@ -72,7 +80,14 @@ def _signed(
 
 
 def signed_names(handler: object, canonicalizer: str | None = None) -> tuple[str, ...]:
-    """Return the names of the headers that ``handler`` signs with; raise if it cannot sign."""
+    """Return the names of the headers that ``handler`` signs with.
+
+    Raises ConfigurationError for credentials that cannot sign.
+
+    Args:
+        handler: Any object; everything but a LoginHandler is refused.
+        canonicalizer: As in :func:`sign_request`.
+    """
     if not isinstance(handler, LoginHandler):
         raise ConfigurationError("handler must be a LoginHandler")
     return base.signed_names(handler.credentials, canonicalizer)
@@ -95,8 +110,8 @@ class PermataAuth(AuthBase):
     Blocks for a login where one is needed, and raises as :func:`sign_request`.
 
     Args:
-        handler: Where tokens come from; its credentials sign.
-        canonicalizer: What of a body is signed, in place of the credentials' own choice.
+        handler: The source of tokens; its credentials sign.
+        canonicalizer: As in :func:`sign_request`: the credentials' own by default.
     """
 
     def __init__(self, handler: LoginHandler, *, canonicalizer: str | None = None) -> None:
@@ -145,7 +160,7 @@ class PermataAuth(AuthBase):
             response = self._send_again(response, remedies, **how_sent)
         if response.is_redirect:
             # requests makes what follows from copies of the request that it sent at first. That
-            # request itself stays as it is: a caller who does not follow may send it again.
+            # request itself stays as it is: a caller that does not follow may send it again.
             following = self._following(request, response)
             request.copy = following.copy  # type: ignore[method-assign]
         return response
@@ -204,7 +219,7 @@ class PermataAuth(AuthBase):
 _OFFSET = "_permata_clock_offset"
 #: Where it keeps the credentials that have signed it.
 _SIGNER = "_permata_signer"
-#: What an adapter takes; a session may tell its hooks more.
+#: The arguments of an adapter; a session may give its hooks more.
 _SENDING = ("stream", "timeout", "verify", "cert", "proxies")
 
 
@@ -247,7 +262,8 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _settle_body(request: requests.PreparedRequest) -> None:
     """Turn the body into the bytes that are both signed and sent, as often as need be."""
     request.body = _as_bytes(request.body) or None
-    request._body_position = None  # no file to rewind any more
+    # No file to rewind any more; requests has no public door to it.
+    request._body_position = None  # noqa: SLF001
     request.headers.pop("Transfer-Encoding", None)
     request.prepare_content_length(request.body)
 

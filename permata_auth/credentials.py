@@ -49,7 +49,7 @@ class RotatingCredentials(Unpicklable):
     def __init__(self, load: Callable[[], Scheme], *, check_secs: Seconds = 60.0) -> None:
         if not callable(load):
             raise ConfigurationError("load must be a function that returns credentials")
-        #: For whatever logs in and signs; see :class:`permata_auth._rotation.Rotation`.
+        #: For clients and signers; see :class:`permata_auth._rotation.Rotation`.
         self.rotation = _Reloads(load, finite_seconds("check_secs", check_secs))
 
     @classmethod
@@ -65,7 +65,7 @@ class RotatingCredentials(Unpicklable):
 
         Args:
             environ: The variables; None: those of the process.
-            prefix: What the names of all variables begin with.
+            prefix: The beginning of the names of all variables.
         """
         return cls(_FromEnvironment(sources(environ, prefix), prefix))
 
@@ -235,12 +235,20 @@ class _Reloads(Rotation):
         stamp = self._files.stamp() if self._files is not None else None
         try:
             loaded = _checked(self._load())
-        finally:
+        except BaseException:
             self._seen = stamp
-        return lambda: self._publish(loaded)
+            raise
+        return lambda: self._publish(loaded, stamp)
 
-    def _publish(self, loaded: Scheme) -> None:
+    def _publish(self, loaded: Scheme, stamp: object) -> None:
         """Put a new set in place; called by the thread of a load, of which one runs at a time."""
+        try:
+            self._replace(loaded)
+        finally:
+            # Last: a caller that finds nothing to load any more finds what was loaded.
+            self._seen = stamp
+
+    def _replace(self, loaded: Scheme) -> None:
         last = self.newest
         _require_whole(last, loaded)
         self._failure = Once()
@@ -299,7 +307,7 @@ def credentials_from_env(
 
     Args:
         environ: The variables; None: those of the process.
-        prefix: What the names of all variables begin with.
+        prefix: The beginning of the names of all variables.
     """
     found = sources(environ, prefix)
     scheme = _read(found, prefix)
@@ -342,7 +350,7 @@ def _checked(loaded: Scheme) -> Scheme:
 
 
 def _require_whole(last: Scheme, loaded: Scheme) -> None:
-    """Refuse a set that lacks what the last one had."""
+    """Refuse a set that lacks a value which the last one had."""
     for name in _changed(last, loaded):
         if getattr(loaded, name) is None:
             raise ConfigurationError(f"{name} is gone")

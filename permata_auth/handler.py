@@ -16,7 +16,14 @@ from ._readiness import HandlerInfo, Health, Readiness
 from ._reports import Reports
 from ._rotation import rotation_of
 from ._schedule import RefreshSchedule
-from ._settings import Seconds, Unpicklable, finite_seconds, require_members, timeout_secs
+from ._settings import (
+    Seconds,
+    Unpicklable,
+    finite_seconds,
+    require_bool,
+    require_members,
+    timeout_secs,
+)
 from .events import Event, EventHooks
 from .exceptions import ConfigurationError
 from .login import LoginClient, RetryPolicy
@@ -88,11 +95,9 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         clock_correction: bool | None = None,
     ) -> None:
         _check_parts(credentials, client, scheduler)
-        _check_flags(
-            clamp_to_lifetime=clamp_to_lifetime,
-            background=background,
-            stop_when_idle=stop_when_idle,
-        )
+        require_bool("clamp_to_lifetime", clamp_to_lifetime)
+        require_bool("background", background)
+        require_bool("stop_when_idle", stop_when_idle)
         if client is not None and clock_correction is not None:
             raise ConfigurationError("clock_correction is for the client; give it to that")
         self._credentials = credentials
@@ -111,7 +116,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         events = EventHooks(name, on_event)
         schedule = RefreshSchedule(
             scheduler or TokenScheduler(name=name),
-            functools.partial(_refresh, weakref.ref(self)),
+            functools.partial(_refresh, weakref.WeakMethod(self._refresh_by_timer)),
             events,
             is_owned=scheduler is None,
             is_enabled=background,
@@ -147,13 +152,13 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         comes from a file, they are loaded again when it changes. Further ``PERMATA_TOKEN_STORE``,
         ``PERMATA_REFRESH_BUFFER_SECS``, ``PERMATA_MIN_SCHEDULE_TIME_SECS``,
         ``PERMATA_BACKGROUND``, and the variables of :meth:`Transport.from_env`.
-        Raises ConfigurationError that names what is missing or wrong and
-        shows no value; ImportError for an extra that is missing.
+        Raises ConfigurationError that names every variable that is missing or
+        wrong and shows no value; ImportError for an extra that is missing.
 
         Args:
             environ: The variables; None: those of the process.
-            prefix: What the names of all variables begin with.
-            arguments: Of :class:`LoginHandler`, in place of what the environment says.
+            prefix: The beginning of the names of all variables.
+            arguments: Of :class:`LoginHandler`, in place of the environment's.
         """
         settings = Settings.of_environment(environ, prefix)
         margins = None if arguments.get("scheduler") else settings.margins()
@@ -256,6 +261,12 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         self._notice_fork()
         return self._log_in(Asker.REFRESH, self._snapshot, secs)
 
+    def _refresh_by_timer(self) -> object:
+        if not self._snapshot.is_asked:
+            logger.info("Token not refreshed: nobody has asked for it during its life")
+            return NOT_NEEDED
+        return self._log_in(Asker.TIMER, self._snapshot)
+
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
         """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
 
@@ -276,14 +287,10 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         self._flights.wait_told(secs)
 
 
-def _refresh(reference: weakref.ref[LoginHandler]) -> object:
-    handler = reference()
-    if handler is None:
-        return NOT_NEEDED
-    if not handler._snapshot.is_asked:
-        logger.info("Token not refreshed: nobody has asked for it during its life")
-        return NOT_NEEDED
-    return handler._log_in(Asker.TIMER, handler._snapshot)
+def _refresh(method: weakref.WeakMethod[Callable[[], object]]) -> object:
+    """Refresh the token of a handler, unless that has been collected: a timer keeps none alive."""
+    refresh = method()
+    return NOT_NEEDED if refresh is None else refresh()
 
 
 def _host(credentials: Any) -> str:
@@ -295,12 +302,6 @@ def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name.isprintable() or not name.strip():
         raise ConfigurationError("name must be printable text")
     return name
-
-
-def _check_flags(**flags: object) -> None:
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            raise ConfigurationError(f"{name} must be True or False")
 
 
 def _check_parts(credentials: object, client: object, scheduler: object) -> None:

@@ -13,7 +13,7 @@ from ._latch import Latch
 from ._logging import Log, describe
 from ._pace import is_refusal
 from ._rotation import rotation_of
-from ._settings import Unpicklable, duration, require_members, seconds
+from ._settings import Unpicklable, duration, require_count, require_members, seconds
 from .exceptions import (
     ClockError,
     ConfigurationError,
@@ -29,18 +29,23 @@ from .transport import Transport, connections
 logger = Log(__name__)
 
 
-def _at_least_one(instance: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError("RetryPolicy.attempts must be a whole number, at least 1")
+def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    require_count(f"RetryPolicy.{attribute.name}", value)
 
 
 @attrs.frozen
 class RetryPolicy:
-    """How often and how long to try; durations in seconds (or timedelta).
+    """How often and how long to try. Raises ConfigurationError for values out of range.
 
-    ``attempts``: how many in all, the first included. ``wait_initial``, ``wait_max``: bounds of
-    the exponential wait with full jitter; a ``Retry-After`` goes before both. ``timeout``: for
-    everything in all, waits included. Raises ConfigurationError for values out of range.
+    The wait between two attempts is exponential with full jitter; a ``Retry-After`` goes before it.
+
+    Args:
+        attempts: The number of attempts in all, the first included. Three by default: enough for
+            one lost connection and one that hits a restart.
+        wait_initial: The longest first wait, in seconds or as a timedelta. 0.5 by default.
+        wait_max: The longest wait of all, in seconds or as a timedelta. 8 by default.
+        timeout: The budget of a login, waits included, in seconds or as a timedelta. 25 by default,
+            below the 30 that gunicorn gives a request.
     """
 
     attempts: int = attrs.field(default=3, validator=_at_least_one)
@@ -168,7 +173,7 @@ class LoginClient(Unpicklable):
         Blocks for ``retry.timeout`` seconds at most (a stuck look-up of the host's name apart).
         Each attempt has a timestamp and a signature of its own. Credentials that change are looked
         at before it, and again after a refusal. Raises TransportError,
-        TokenEndpointError or ConfigurationError; only what is ``retryable`` has been retried.
+        TokenEndpointError or ConfigurationError; only ``retryable`` ones have been retried.
 
         Args:
             attempts: In place of ``retry.attempts``: one, for a caller that tries again itself.
@@ -276,7 +281,7 @@ class _ClockCorrected(Exception):  # noqa: N818 - no error: the request is made 
 
 
 def _completed(error: TokenEndpointError, url: str, reply: Reply) -> TokenEndpointError:
-    """Add what a scheme cannot know: where the response came from, and when to ask again."""
+    """Add two facts that a scheme cannot know: the source of the response, the time to wait."""
     error.status_code = reply.status_code
     error.retry_after = reply.retry_after
     asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"

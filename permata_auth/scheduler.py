@@ -32,7 +32,7 @@ from .exceptions import ConfigurationError
 
 logger = Log(__name__)
 
-#: What a callback returns that had nothing to do: no record tells of a refresh.
+#: Returned by a callback that had nothing to do: no record tells of a refresh.
 NOT_NEEDED = object()
 
 
@@ -130,7 +130,7 @@ class TokenScheduler(Unpicklable):
             owner: Held weakly.
         """
         # Stopped by the reference, since a schedule must not keep its owner alive.
-        reference = weakref.ref(owner, functools.partial(_stop, weakref.ref(self)))
+        reference = weakref.ref(owner, functools.partial(_stop, self._running))
         with self._running.get().lock:  # of two threads that reserve it at once, one is refused
             served = self._served() if self._served else None
             if served is not None and served is not owner:
@@ -257,7 +257,7 @@ class TokenScheduler(Unpicklable):
             # After it is published, so that it cannot fire unnoticed. A thread that stops it
             # before this line has set its latch, and its timer ends at once.
             name = f"permata-auth-{self.name}"
-            running.start(schedule.timer(name, self, TokenScheduler._fire))
+            running.start(schedule.timer(name, self._fire))
         except BaseException as error:
             # Without this, an exception that a signal handler throws into start() would leave a
             # schedule that counts as active and has no timer.
@@ -331,7 +331,7 @@ class TokenScheduler(Unpicklable):
 
 
 def _stop(
-    reference: weakref.ref[TokenScheduler],
+    running: PerProcess[Timers],
     _owner: object,
     is_finalizing: Callable[[], bool] = sys.is_finalizing,
 ) -> None:
@@ -339,11 +339,10 @@ def _stop(
 
     The garbage collector may call this in any thread, also in one that holds a lock of logging.
     """
-    scheduler = reference()
     # An owner that lives until the interpreter ends is collected when the names of modules are
     # None already: this would print an "Exception ignored". Daemon timers have ended by then.
-    if scheduler is not None and not is_finalizing():
-        scheduler._running.get().drop()
+    if not is_finalizing():
+        running.get().drop()
 
 
 def _checked(config: SchedulerConfig) -> SchedulerConfig:

@@ -35,7 +35,7 @@ class Transport(Secret):
     have changed, and can be loaded as a pair, new connections use them, and idle old ones are
     closed; a call that is under way ends as it began. A file that is missing, unreadable, half
     written or expired, or a key for another certificate: the old ones stay in use, and one WARNING
-    says why, for each change of what is wrong. A forked child has connections of its own.
+    says why, for each new problem. A forked child has connections of its own.
 
     It decides TLS alone: ``verify`` and ``cert`` of a session or a call take no part, certificates
     are always verified. Without ``ca_bundle``, trust is as requests has it: ``REQUESTS_CA_BUNDLE``,
@@ -85,23 +85,14 @@ class Transport(Secret):
     ) -> Transport:
         """Read ``PERMATA_CLIENT_CERT``, ``PERMATA_PROXY`` and so on, one variable an argument.
 
-        What is not set, or blank, is as the argument's default. Raises as the constructor, with
-        the names of the variables.
+        A variable that is not set, or blank, is as the argument's default. Raises as the
+        constructor, with the names of the variables.
 
         Args:
             environ: In place of ``os.environ``.
-            prefix: What the names of the variables begin with.
+            prefix: The beginning of the names of the variables.
         """
-        environ = os.environ if environ is None else environ
-        others = Sources(environ, prefix=prefix)  # the password may come from a file
-        values = {
-            name: (environ if name in _PATHS else others).get(prefix + name.upper(), "").strip()
-            or None
-            for name in _NAMES
-        }
-        if others.problems:
-            del environ, values  # error reports show the locals of frames
-            others.check()
+        values = _values(environ, prefix)
         transport = cls.__new__(cls)
         problem = transport._take(  # noqa: SLF001 - a second constructor of this class
             values, lambda name: prefix + name.upper()
@@ -186,16 +177,28 @@ def transport_from_env(
         settings: In place of ``os.environ``; errors show it, so its repr shows no value.
         prefix: As in :meth:`Transport.from_env`.
     """
-    names = [prefix + name.upper() for name in (*_PATHS, "proxy")]
-    others = Sources(settings, prefix=prefix)
-    is_set = any(str(others.get(name, "")).strip() for name in names)
+    is_set = any(_values(settings, prefix).values())
     return Transport.from_env(settings, prefix=prefix) if is_set else None
+
+
+def _values(environ: Mapping[str, str] | None, prefix: str) -> dict[str, str | None]:
+    """Return the arguments that the environment has; the proxy and the password also from files."""
+    environ = os.environ if environ is None else environ
+    others = Sources(environ, prefix=prefix)
+    found = {
+        name: (environ if name in _PATHS else others).get(prefix + name.upper(), "").strip() or None
+        for name in _NAMES
+    }
+    if others.problems:
+        del environ, found  # as above
+        others.check()
+    return found
 
 
 def connections(
     session: requests.Session | None, transport: Transport | None, *, pool_size: int = 10
 ) -> Connections:
-    """Return what a client sends through. Raises ConfigurationError for both, or a wrong type.
+    """Return the connections of a client. Raises ConfigurationError for both, or a wrong type.
 
     Args:
         session: The caller's own.
@@ -213,12 +216,17 @@ def connections(
 
 
 def session_by(transport: Transport | None, pool_size: int) -> requests.Session:
-    """Return a session of ours: by ``transport``, or as the environment says."""
+    """Return a session of ours.
+
+    Args:
+        transport: Makes it; None: it sends as the environment says.
+        pool_size: The number of connections to one host that are kept open at most.
+    """
     return new_session(pool_size) if transport is None else transport.session(pool_size=pool_size)
 
 
 def _problems(values: dict[str, Any], label: Callable[[str], str]) -> dict[str, str]:
-    """Say what is wrong with which argument, before any file is looked at; shows no value."""
+    """Return the problem of each wrong argument, by its name; opens no file, shows no value."""
     found = {name: _path_problem(values[name]) for name in _PATHS}
     found["proxy"] = _proxy_problem(values["proxy"])
     found["client_key_password"] = _password_problem(values["client_key_password"])

@@ -660,6 +660,7 @@ def test_a_handler_of_an_environment_with_files_sees_them_change(bank, mount):
 
 
 def test_a_handler_of_an_environment_has_its_store_and_margins(bank, tmp_path):
+    pytest.importorskip("filelock")
     environ = bank.environment() | {
         "PERMATA_TOKEN_STORE": f"file://{tmp_path}",
         "PERMATA_REFRESH_BUFFER_SECS": "120",

@@ -15,8 +15,10 @@ import attrs
 import pytest
 
 import permata_auth
+from permata_auth import ConfigurationError, SnapCredentials, Transport
 from permata_auth.schemes.base import Scheme
 from permata_auth.schemes.classic import PermataCredentials
+from permata_auth.snap_inbound import SnapReceiver
 from permata_auth.stores.base import SealedStore, TokenStore
 from permata_auth.stores.failures import FailureStore
 
@@ -131,14 +133,36 @@ def test_the_readme_has_no_link_that_is_dead_outside_of_the_repository():
 def test_the_settings_of_the_readme_are_all_there_are():
     sources = [path.read_text(encoding="utf-8") for path in ROOT.glob("permata_auth/**/*.py")]
     read = {name for text in sources for name in re.findall(r"\"(PERMATA_[A-Z_]+[A-Z])\"", text)}
-    fields = {f"PERMATA_{field.name.upper()}" for field in attrs.fields(PermataCredentials)}
-    rows = re.findall(r"^\| (`PERMATA_.*?) \|", README, re.MULTILINE)
-    documented = {name for row in rows for name in re.findall(r"PERMATA_[A-Z_]+", row)}
+    fields = [field.name for field in attrs.fields(PermataCredentials)]
+    fields += inspect.signature(Transport).parameters
+    made = {f"PERMATA_{name.upper()}" for name in (*fields, "token_store", "secrets_dir")}
     # A setting of Django's alone, and the name of the dict that holds its settings.
-    assert documented == (read | fields | {"PERMATA_TOKEN_STORE"}) - {
-        "PERMATA_ON_EVENT",
-        "PERMATA_AUTH",
-    }
+    there = (read | made) - {"PERMATA_ON_EVENT", "PERMATA_AUTH"}
+    assert documented_settings() == {name for name in there if not is_of_snap(name)}
+
+
+def test_the_readme_names_the_settings_of_snap_that_are_needed_and_none_that_is_not_there():
+    prefix = "PERMATA_SNAP_"
+    calls = {prefix + field.name.upper() for field in attrs.fields(SnapCredentials)}
+    text = inspect.getdoc(SnapReceiver.from_env)
+    inbound = {prefix + name for name in re.findall(r"\b(?:INBOUND|BANK)_[A-Z_]+", text)}
+    documented = documented_settings(snap=True)
+    assert documented <= calls | inbound
+    for make in (SnapCredentials.from_env, SnapReceiver.from_env):
+        with pytest.raises(ConfigurationError) as caught:
+            make({})
+        missing = set(re.findall(rf"{prefix}[A-Z_]+", str(caught.value)))
+        assert missing <= documented | {name.removesuffix("_FILE") for name in documented}
+
+
+def documented_settings(*, snap: bool = False) -> set[str]:
+    rows = re.findall(r"^\| (`PERMATA_.*?) \|", README, re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"PERMATA_[A-Z_]+", row)}
+    return {name for name in names if is_of_snap(name) == snap}
+
+
+def is_of_snap(name: str) -> bool:
+    return name.startswith("PERMATA_SNAP_")
 
 
 def test_the_readme_names_all_examples_and_no_other():

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from permata_auth import RotatingCredentials
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 WITH_A_BANK = {
     "quickstart": ["'StatusCode': '00'", "1 logins"],
@@ -25,6 +27,7 @@ WITHOUT = {
     "custom_scheduler": ["1 sessions, service", "2 sessions", "3 sessions"],
     "kubernetes_secret": ["2 logins, 0 refused"],
     "secret_manager": ["2 logins, 1 refused", "asked 2 times"],
+    "wait_until_ready": ["health: cold", "health: ready"],
 }
 CLIENTS = {
     "httpx_client": ["200 {'StatusCode': '00'"],
@@ -114,7 +117,7 @@ def test_a_transfer_is_never_sent_again(bank, faults, outcomes, transfers):
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize("name", WITH_A_BANK | WITHOUT | CLIENTS | SNAP)
+@pytest.mark.parametrize("name", [*WITH_A_BANK, *WITHOUT, *CLIENTS, *SNAP, "wrong_clock"])
 def test_an_example_is_small(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 60
 
@@ -140,6 +143,66 @@ def test_the_httpx_example_sends_a_rejected_call_once_more(bank, make_handler, m
         assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 403
     assert bank.calls_by_status == {"200": 2, "403": 3}
     assert bank.logins == 3
+
+
+def test_the_httpx_example_corrects_a_wrong_clock(make_bank, make_handler, monkeypatch):
+    httpx = pytest.importorskip("httpx")
+    bank = make_bank(timestamp_tolerance=20.0)
+    handler = make_handler(bank.credentials())
+    monkeypatch.setenv("PERMATA_TOKEN_URL", bank.url)
+    example = runpy.run_path(str(EXAMPLES / "httpx_client.py"))
+    with httpx.Client(auth=example["PermataHttpxAuth"](handler)) as client:
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+        bank.clock_skew = 600.0
+        for _ in range(2):
+            assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+    assert bank.calls_by_status == {"200": 3, "403": 1}
+    assert handler.info().clock_offset == pytest.approx(600, abs=2)
+
+
+def test_the_httpx_example_signs_with_credentials_that_have_changed(
+    bank, make_handler, monkeypatch, secrets
+):
+    httpx = pytest.importorskip("httpx")
+    loaded = [bank.credentials()]
+    handler = make_handler(RotatingCredentials(lambda: loaded[-1]))
+    monkeypatch.setenv("PERMATA_TOKEN_URL", bank.url)
+    example = runpy.run_path(str(EXAMPLES / "httpx_client.py"))
+    with httpx.Client(auth=example["PermataHttpxAuth"](handler)) as client:
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+        secrets.add("example-new-key")
+        bank.rotate(static_key="example-new-key")
+        loaded.append(bank.credentials())
+        assert client.post(f"{bank.url}/apiservice/x", json={}).status_code == 200
+    assert bank.calls_by_status == {"200": 2, "403": 1}
+    assert bank.logins == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "faults", "more"),
+    [(0, 0, {}), (75, 1, {}), (1, 0, {"PERMATA_TOKEN_URL": "nonsense"})],
+)
+def test_the_example_of_a_service_tells_whether_to_start_it_again(bank, code, faults, more):
+    if faults:
+        bank.fail_next(faults, status=429, retry_after=90, on="token")  # longer than it waits
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("PERMATA_")}
+    ended = subprocess.run(
+        [sys.executable, str(EXAMPLES / "wait_until_ready.py")],
+        env={**outside, "PYTHONPATH": str(EXAMPLES.parent), **bank.environment(), **more},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_example_of_a_wrong_clock_costs_one_request(capsys):
+    runpy.run_path(str(EXAMPLES / "wrong_clock.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["200"] * 3 + ["timestamps refused: 1", lines[-1]]
+    assert lines[-1] in ("corrected by 599 s", "corrected by 600 s", "corrected by 601 s")
 
 
 def test_four_calls_of_the_asyncio_example_share_one_login(bank):

@@ -337,7 +337,10 @@ def test_every_core_module_can_be_imported_alone():
     ]
     assert "permata_auth.stores.memory" in names
     for name in names:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:  # noqa: PERF203 - a room that serves an extra alone
+            assert str(error.name).partition(".")[0] in {"cryptography", "redis"}, name
 
 
 def test_the_version_is_that_of_the_distribution():

@@ -227,6 +227,7 @@ def test_it_says_where_each_value_came_from(tmp_path, file):
 
 
 def test_the_url_of_a_store_may_come_from_a_file(tmp_path):
+    pytest.importorskip("filelock")
     path = tmp_path / "url"
     path.write_text(f"file://{tmp_path}\n")
     assert store_from_env({"PERMATA_TOKEN_STORE_FILE": str(path)}).path == tmp_path

@@ -24,7 +24,7 @@ class TransportAdapter(Unpicklable, DeadlineAdapter):
 
     Args:
         files: Looked at before each request.
-        proxy: Its URL; None: what the session says.
+        proxy: Its URL; None: as the session says.
         pool_size: How many connections to one host are kept open at most.
     """
 

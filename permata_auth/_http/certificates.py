@@ -1,4 +1,4 @@
-"""Certificates, keys and CA bundles in PEM files: loaded into a TLS context, or what is wrong."""
+"""Certificates, keys and CA bundles in PEM files: loaded into a TLS context, or refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class UnusableFileError(Exception):
 
     Args:
         name: The argument that names the file.
-        problem: What is wrong with it.
+        problem: The end of a sentence that begins with that name.
     """
 
     def __init__(self, name: str, problem: str) -> None:
@@ -45,7 +45,7 @@ def load_pair(
         certificate: The file of the certificate and its chain.
         key: The file of the key; None: it is in the other one.
         password: Opens an encrypted key. None: such a key is unusable.
-        password_name: What an operator sets to open an encrypted key.
+        password_name: The name of the password's setting, for the error.
     """
     name, was_asked = "client_cert" if key is None else "client_key", False
 
@@ -115,7 +115,11 @@ def validity(certificate: bytes) -> tuple[float | None, float | None]:
 
 
 def date(posix: float) -> str:
-    """Return a certificate's time for people."""
+    """Return a certificate's time for people.
+
+    Args:
+        posix: POSIX seconds.
+    """
     return f"{_clock.to_datetime(posix):%Y-%m-%d %H:%M} UTC"
 
 

@@ -100,7 +100,7 @@ def exchange(
             request = _request(session, method, url, headers, body)
             settings = session.merge_environment_settings(request.url or url, {}, True, None, None)
             adapter = session.get_adapter(request.url or url)
-            if isinstance(adapter, TransportAdapter):  # errors are to name what it uses
+            if isinstance(adapter, TransportAdapter):  # so that errors name its proxy
                 settings = adapter.applied(settings)
             with one_request(session).send(
                 request, timeout=allowed, allow_redirects=False, **settings

@@ -51,7 +51,7 @@ class Tls:
 
 @attrs.define(eq=False)
 class _Watch:
-    """What one process knows of the files; a thread that loads them has the ``turn``."""
+    """The files as one process knows them; a thread that loads them has the ``turn``."""
 
     tls: Tls | None
     states: _States = ()
@@ -59,7 +59,7 @@ class _Watch:
     turn: threading.Lock = attrs.Factory(threading.Lock)
 
     def fresh(self, states: _States) -> Tls | None:
-        """Return what was made of these states of the files, if it is still of use."""
+        """Return the context made from these states of the files, if it is still of use."""
         is_fresh = self.tls is not None and states == self.states and not self.tls.is_over
         return self.tls if is_fresh else None
 
@@ -67,7 +67,7 @@ class _Watch:
 class TlsFiles:
     """A client certificate, its key and a CA bundle, looked at whenever they are needed.
 
-    Thread-safe: one thread loads what has changed, the others go on with what there is. A forked
+    Thread-safe: one thread loads changed files, the others go on with the old ones. A forked
     child loads for itself: to use an ancestor's context could mean to wait for a lock in it that a
     thread of the ancestor held at the fork. It does so where the files are unusable just then.
 
@@ -143,7 +143,7 @@ class TlsFiles:
                 watch.turn.release()
 
     def _load(self, *, is_first: bool) -> tuple[str, Tls | None]:
-        """Return what is wrong, all of it the first time; or nothing, and what the files make."""
+        """Return all problems, the first time, or else one; or no problem, and the new context."""
         context, bundle, problems = create_urllib3_context(), self.bundle, []
         expires_at = None
         try:

@@ -1,4 +1,4 @@
-"""``permata-auth wait``: end once the bank gives out a token, for what has to start after that."""
+"""``permata-auth wait``: end once the bank gives out a token, for programs that start then."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 _CALL_TIMEOUT_SECS = (5.0, 30.0)
 _NOT_CONFIGURED = "not configured; the status command says why"
-#: What a liveness probe is told: no bank that is down is mended by a restart of this process.
+#: The answer to a liveness probe: no restart of this process mends a bank that is down.
 ALIVE = {"status": "success", "message": "alive"}
 _WRONG_SETTINGS = (ConfigurationError, ImportError)  # the latter for an extra that is missing
 

@@ -16,8 +16,8 @@ endpoint, ``/apiservice/wa/callbackstatus`` and, with an echo, every other path 
 Its SNAP BI side, ``bank.snap_credentials()``, is below ``bank.snap_url`` (``/snap``): a token
 endpoint, ``balance-inquiry``, ``transfer-intrabank``, ``transfer/status`` and, with an echo, every
 other service of the standard. It verifies RSA and HMAC-SHA512 signatures, timestamps, headers and
-external ids, and shares account, counters and faults with the classic side. What differs from bank
-to bank are ``SnapRules``: ``Sandbox(snap_rules=SnapRules(signed_prefix="/"))``.
+external ids, and shares account, counters and faults with the classic side. Banks differ by their
+``SnapRules``: ``Sandbox(snap_rules=SnapRules(signed_prefix="/"))``.
 
 In the other direction the bank calls a merchant, with wrong forms on demand
 (:mod:`permata_auth.sandbox.snap.wrong` lists them); ``bank.merchant_environment()`` has the
@@ -83,7 +83,7 @@ GET counters             logins, login_attempts, refused_logins, limited_logins,
                          deliveries, calls (by status), rejected_calls, duplicates, transfers;
                          is_locked
 DELETE counters          ``reset_counters()``
-GET requests             what was asked and how it was answered; credentials and bodies masked
+GET requests             the requests, each with its response; credentials and bodies masked
 GET deliveries           the bodies accepted by the callback status endpoint
 GET or POST settings     ``{"token_lifetime": 2.0, "snap_rules": {"signed_prefix": "/"}, …}``
 POST revoke              ``{"token": "…"}``, or ``{}`` for all

@@ -119,7 +119,12 @@ _ACTIONS: dict[tuple[str, str], Callable[..., dict[str, Any]]] = {
 
 
 def administer(bank: Sandbox, request: Inbound) -> Reply:
-    """Carry out one admin request: 200 with a JSON object, 404, or 400 with ``{"error": …}``."""
+    """Carry out one admin request: 200 with a JSON object, 404, or 400 with ``{"error": …}``.
+
+    Args:
+        bank: The bank to drive.
+        request: One below the admin path.
+    """
     action = _ACTIONS.get((request.method, request.path.removeprefix(ADMIN_PREFIX)))
     if action is None:
         return json_reply(404, {"error": "no such admin action"})

@@ -1,4 +1,4 @@
-"""The rules of the bank: what it accepts and which tokens live. No network here.
+"""The rules of the bank: the requests that it accepts. No network here.
 
 The checks follow the bank's wire protocol: HMAC-SHA256 over ``API-Key:timestamp:body`` for a login
 and over ``token:timestamp:payload`` for a call, timestamps as WIB wall clock with three digits of
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,55 +28,36 @@ from .checks import (
 )
 from .errors import error_reply
 from .keys import KeySet
-from .ledger import Ledger
 from .limits import SlidingWindow, is_count, is_seconds
 from .messages import (
     CALLBACK_PATH,
     FORM_TYPE,
     JSON_TYPE,
     Inbound,
-    IssuedToken,
     Reply,
     bank_error,
-    fingerprint,
     json_reply,
     oauth_error,
 )
+from .tokens import LiveToken, Tokens
 
 ORGANIZATION_NAME = "example-organization"
 LOGIN_BODY = b"grant_type=client_credentials"
 
 
-@attrs.define
-class _Token:
-    value: str = attrs.field(repr=False)
-    dialect: str
-    issued: IssuedToken
-    killed: str = ""
-
-    def fault(self) -> str:
-        """Say why the token is dead, or return an empty string."""
-        return self.killed or ("expired" if time.monotonic() >= self.issued.expires_at else "")
-
-
-_is_bool = validators.instance_of(bool)
-
-
 @attrs.define(kw_only=True, eq=False)
-class Bank(Ledger):
-    """The bank's judgement, beside what it remembers. Thread-safe; nothing blocks here.
+class Bank(Tokens):
+    """The bank's judgement, on top of its records. Thread-safe; nothing blocks here.
 
     Every argument, and ``callback_reply``, may also be set at any time; a bad value raises
     ValueError or TypeError and changes nothing.
 
+    Its arguments are those of :class:`Tokens` too.
+
     Args:
-        token_lifetime: Seconds that a token lives; the bank's own tokens live about as long.
         latency: Seconds before each response.
         clock_skew: Seconds that the bank's wall clock is ahead of this machine's.
         timestamp_tolerance: Seconds that a timestamp may be off, either way.
-        reuse_token: Every login gets the same token until that dies.
-        single_token: A new login kills the token before it, of the same dialect.
-        reject_tokens: Every call is answered "token rejected", also with a fresh token.
         canonicalizer: How a call's body is signed: "strip_all", "minify" or "raw".
         lock_after: The account is locked by so many refused logins within ``lock_window``.
         lock_window: Seconds; five minutes, as banks have it.
@@ -86,13 +66,9 @@ class Bank(Ledger):
         login_limit_window: Seconds.
     """
 
-    token_lifetime: float = attrs.field(default=900.0, validator=is_seconds(above=0.001))
     latency: float = attrs.field(default=0.0, validator=is_seconds(above=0))
     clock_skew: float = attrs.field(default=0.0, validator=is_seconds())
     timestamp_tolerance: float = attrs.field(default=300.0, validator=is_seconds(above=0))
-    reuse_token: bool = attrs.field(default=False, validator=_is_bool)
-    single_token: bool = attrs.field(default=False, validator=_is_bool)
-    reject_tokens: bool = attrs.field(default=False, validator=_is_bool)
     canonicalizer: str = attrs.field(default="strip_all", validator=validators.in_(CANONICALIZERS))
     lock_after: int | None = attrs.field(default=None, validator=validators.optional(is_count))
     lock_window: float = attrs.field(default=300.0, validator=is_seconds(above=0.001))
@@ -102,30 +78,14 @@ class Bank(Ledger):
         default=(200, b'{"StatusCode":"00","StatusDesc":"Success"}', JSON_TYPE), init=False
     )
     _keys: tuple[KeySet, ...] = attrs.field(default=(KeySet(),), init=False, repr=False)
-    _tokens: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
-    _last: dict[str, _Token] = attrs.field(factory=dict, init=False, repr=False)
     _is_locked: bool = attrs.field(default=False, init=False)
     _refusals: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
     _admitted: SlidingWindow = attrs.field(factory=SlidingWindow, init=False, repr=False)
-    _rejecting_until: float = attrs.field(default=-math.inf, init=False, repr=False)
 
     @property
     def is_locked(self) -> bool:
         """Whether refused logins have locked the account; only ``unlock()`` opens it again."""
         return self._is_locked
-
-    def revoke(self, token: str) -> bool:
-        """Kill this token; return False if it is not known."""
-        with self._changed:
-            if token in self._tokens:
-                self._tokens[token].killed = "revoked"
-            return token in self._tokens
-
-    def revoke_all_tokens(self) -> None:
-        """Kill every token that was issued so far."""
-        with self._changed:
-            for token in self._tokens.values():
-                token.killed = token.killed or "revoked"
 
     def rotate(self, *, overlap: bool = False, **new: str) -> None:
         """Change credentials: ``rotate(client_secret="…")``; tokens that live stay good.
@@ -146,29 +106,9 @@ class Bank(Ledger):
             self._is_locked = False
             self._refusals.clear()
 
-    def reject_tokens_for(self, seconds: float) -> None:
-        """Answer every call of the next ``seconds`` with "token rejected"; logins succeed.
-
-        Args:
-            seconds: Counted from now, in place of what an earlier call said; 0 ends it.
-        """
-        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not (is_number and seconds >= 0):
-            raise ValueError("seconds must be a number >= 0")
-        self._rejecting_until = time.monotonic() + seconds
-
     def counters(self) -> dict[str, Any]:
         """Return all counters by name, and whether the account is locked."""
         return super().counters() | {"is_locked": self.is_locked}
-
-    def reset_counters(self) -> None:
-        """Forget counters, records and dead tokens.
-
-        Living tokens stay good, and a lock or a limit that the logins so far have led to stays.
-        """
-        with self._changed:
-            super().reset_counters()
-            self._tokens = {value: t for value, t in self._tokens.items() if not t.fault()}
 
     def now(self) -> float:
         """Return the bank's own wall clock, skew included, in POSIX seconds."""
@@ -238,7 +178,7 @@ class Bank(Ledger):
         raise Refused(error_reply(request, 429, "Too Many Requests", headers=wait))
 
     def _require_credential(self, condition: bool, reply: Reply) -> None:
-        """Refuse a login for what it knows; enough such refusals lock the account."""
+        """Refuse a login for its credentials; enough such refusals lock the account."""
         if condition:
             return
         with self._changed:
@@ -249,38 +189,6 @@ class Bank(Ledger):
                 left = self._refusals.seconds_until_below(self.lock_after, self.lock_window, now)
                 self._is_locked = left > 0
         raise Refused(reply)
-
-    def _issue(self, dialect: str) -> tuple[_Token, float]:
-        """Return a token of this dialect, and its seconds as its response says them."""
-        with self._changed:
-            self._counts["logins"] += 1
-            last, seconds = self._last.get(dialect), self.token_lifetime
-            if self.reuse_token and last and not last.fault():
-                return last, max(1, int(last.issued.expires_at - time.monotonic()))
-            self._last[dialect] = token = self._mint(dialect)
-            return token, int(seconds) if seconds == int(seconds) else seconds
-
-    def _mint(self, dialect: str) -> _Token:
-        if self.single_token:
-            for older in self._tokens.values():
-                if older.dialect == dialect:
-                    older.killed = older.killed or "superseded by a new login"
-        value, now = secrets.token_urlsafe(32), time.monotonic()
-        issued = IssuedToken(
-            fingerprint=fingerprint(value), issued_at=now, expires_at=now + self.token_lifetime
-        )
-        self._note_issued(issued)
-        self._tokens[value] = token = _Token(value, dialect, issued)
-        self._forget_dead_tokens()
-        return token
-
-    def _forget_dead_tokens(self) -> None:
-        """Drop the oldest tokens beyond ``max_records``, but none that lives."""
-        while len(self._tokens) > self.max_records:
-            oldest = next(iter(self._tokens))
-            if not self._tokens[oldest].fault():
-                return
-            del self._tokens[oldest]
 
     def _call(self, request: Inbound) -> Reply:
         headers = request.headers
@@ -318,21 +226,6 @@ class Bank(Ledger):
         require(not fault, rejected)
         return value
 
-    def _bearer(self, authorization: str, dialect: str) -> tuple[str, str]:
-        """Return the token, and why it is not accepted, or an empty string."""
-        scheme, _, value = authorization.partition(" ")
-        with self._changed:
-            token = self._tokens.get(value) if scheme == "Bearer" else None
-            if token is None or token.dialect != dialect:
-                fault = "unknown" if value else "missing"
-            else:
-                fault = token.fault()
-            is_rejecting = self.reject_tokens or time.monotonic() < self._rejecting_until
-            if not fault and is_rejecting:
-                fault = "rejected like all others"
-            self._counts["rejected_calls"] += bool(fault)
-        return value, fault
-
     def _check_timestamp(self, text: str) -> bytes:
         return check_timestamp(text, now=self.now(), tolerance=self.timestamp_tolerance)
 
@@ -342,7 +235,7 @@ def _fits_login(keys: KeySet, given: str, stamp: bytes, request: Inbound) -> boo
     return is_same(given, expected)
 
 
-def _token_reply(token: _Token, seconds: float) -> Reply:
+def _token_reply(token: LiveToken, seconds: float) -> Reply:
     document = {
         "access_token": token.value,
         "token_type": "Bearer",

@@ -1,4 +1,4 @@
-"""What the bank checks of one request: framing, timestamp, signature; each says how it refuses."""
+"""The checks of one request: framing, timestamp, signature; each has its own refusal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ CANONICALIZERS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Refused(Exception):  # noqa: N818 - control flow inside the bank, not an error
-    """The bank does not do what the request asks for; ``reply`` is its response."""
+    """The bank refuses a request.
+
+    Args:
+        reply: Its response.
+    """
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(reply.reason)
@@ -48,7 +52,12 @@ class Refused(Exception):  # noqa: N818 - control flow inside the bank, not an e
 
 
 def require(condition: bool, reply: Reply) -> None:
-    """Refuse the request with this reply unless the condition holds."""
+    """Refuse the request unless a condition holds.
+
+    Args:
+        condition: The result of a check.
+        reply: The response where it is false.
+    """
     if not condition:
         raise Refused(reply)
 
@@ -59,13 +68,23 @@ def signature(key: str, *parts: bytes) -> str:
 
 
 def is_same(received: str, expected: str) -> bool:
-    """Compare two signatures in constant time."""
+    """Compare two signatures in constant time.
+
+    Args:
+        received: The header's value.
+        expected: ASCII.
+    """
     # Header values arrive as Latin-1 text, and compare_digest takes only ASCII text.
     return hmac.compare_digest(received.encode("latin-1", "replace"), expected.encode())
 
 
 def check_framing(request: Inbound, *, methods: tuple[str, ...] | None) -> None:
-    """Refuse a method that the path does not have, and a body of no announced length."""
+    """Refuse a method that the path does not have, and a body of no announced length.
+
+    Args:
+        request: Any.
+        methods: Those of the path; None for any.
+    """
     if methods and request.method not in methods:
         allow = (("Allow", ", ".join(methods)),)
         raise Refused(error_reply(request, 405, "Method Not Allowed", headers=allow))
@@ -74,7 +93,13 @@ def check_framing(request: Inbound, *, methods: tuple[str, ...] | None) -> None:
 
 
 def check_timestamp(text: str, *, now: float, tolerance: float) -> bytes:
-    """Return the timestamp as it was signed; refuse one of another form or too far from now."""
+    """Return the timestamp as it was signed; refuse one of another form or too far from now.
+
+    Args:
+        text: The header's value.
+        now: The bank's wall clock, in POSIX seconds.
+        tolerance: The seconds that a timestamp may be off, either way.
+    """
     require(_TIMESTAMP.fullmatch(text) is not None, _BAD_TIMESTAMP)
     try:
         age = now - datetime.fromisoformat(text).timestamp()

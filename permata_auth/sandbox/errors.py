@@ -11,7 +11,14 @@ _OAUTH_ERRORS = {400: "invalid_request", 401: "invalid_client"}
 
 
 def error_reply(request: Inbound, status: int, description: str, **fields: Any) -> Reply:
-    """Return an error as the endpoint that was asked has it; fields go to :class:`Reply`."""
+    """Return an error as the endpoint that was asked has it.
+
+    Args:
+        request: Its path decides on the form.
+        status: The HTTP status.
+        description: The bank's words.
+        fields: More of :class:`Reply`.
+    """
     if request.is_snap:
         return snap_error(request, status, "00", description, **fields)
     if request.is_login and status in _OAUTH_ERRORS:

@@ -34,6 +34,9 @@ class Gate:
 
     ``arrived`` is set when as many requests as asked for are waiting. As a context manager it
     releases on the way out.
+
+    Args:
+        count: The number of requests to hold.
     """
 
     def __init__(self, count: int) -> None:
@@ -41,6 +44,10 @@ class Gate:
         self._released = threading.Event()
         self._missing = count
         self._lock = threading.Lock()
+
+    @property
+    def is_released(self) -> bool:
+        return self._released.is_set()
 
     def release(self) -> None:
         """Let the held requests go on; those that have not come yet will not be held."""
@@ -99,7 +106,15 @@ class FaultBook:
         left: float = math.inf,
         seconds: float = math.inf,
     ) -> None:
-        """Queue a fault for ``left`` requests or for ``seconds``."""
+        """Queue a fault for ``left`` requests or for ``seconds``.
+
+        Args:
+            fault: Its name.
+            on: The requests it is for: "any", "token" or "calls".
+            arguments: The fault's own.
+            left: The number of requests; by default any number.
+            seconds: Counted from now; by default without end.
+        """
         _check_count(left)
         if not seconds > 0:
             raise ValueError("seconds must be positive")
@@ -115,7 +130,7 @@ class FaultBook:
         assert rule.gate is not None
         with self._lock:
             self._holds.append(rule)
-            self._gates = [gate for gate in self._gates if not gate._released.is_set()]
+            self._gates = [gate for gate in self._gates if not gate.is_released]
             self._gates.append(rule.gate)
         return rule.gate
 
@@ -149,7 +164,7 @@ class FaultBook:
             rule.gate.pass_through()
 
     def apply(self, request: Inbound, answer: Callable[[], Reply]) -> Reply:
-        """Return the honest answer, or what the next fault for this request makes of it."""
+        """Return the honest reply, changed by the next fault that is for this request."""
         rule = self._take(self._faults, request)
         if rule is None or rule.effect is None:
             return answer()

@@ -58,7 +58,14 @@ def status(
     body: Any = None,
     content_type: str | None = None,
 ) -> Effect:
-    """Answer with this status; without a body (text, bytes or JSON), in the bank's error shape."""
+    """Answer with this status; without a body (text, bytes or JSON), in the bank's error shape.
+
+    Args:
+        status: 200 to 599.
+        retry_after: The ``Retry-After`` header, seconds or a date; None for none.
+        body: Text, bytes or JSON; None for the bank's error shape.
+        content_type: By default that of the bank's errors.
+    """
     _check_status(status)
     headers = () if retry_after is None else (("Retry-After", str(retry_after)),)
 
@@ -89,7 +96,12 @@ def clock() -> Effect:
 
 
 def redirect(*, location: str, status: int = 307) -> Effect:
-    """Send the caller elsewhere."""
+    """Send the caller elsewhere.
+
+    Args:
+        location: The ``Location`` header.
+        status: 301, 302, 303, 307 or 308.
+    """
     _check(status in (301, 302, 303, 307, 308), "status must be a redirect")
     _check(location.isprintable() and location.isascii(), "location must be plain ASCII")
     return lambda request, answer: Reply(status=status, headers=(("Location", location),))
@@ -101,7 +113,11 @@ def drop() -> Effect:
 
 
 def reset(*, at: str = "start") -> Effect:
-    """Reset the connection: before the work, or amid the headers or the body of its answer."""
+    """Reset the connection: before the work, or amid the headers or the body of its answer.
+
+    Args:
+        at: "start", "headers" or "body".
+    """
     pieces: dict[str, Callable[[bytes, bytes], Iterable[bytes]]] = {
         "start": lambda head, body: (),
         "headers": lambda head, body: (head[: len(head) // 2],),
@@ -118,13 +134,22 @@ def reset(*, at: str = "start") -> Effect:
 
 
 def slow(*, seconds: float) -> Effect:
-    """Do the work, then wait before the first byte of the reply."""
+    """Do the work, then wait before the first byte of the reply.
+
+    Args:
+        seconds: The wait.
+    """
     _check_seconds("seconds", seconds)
     return lambda request, answer: attrs.evolve(answer(), delay=seconds)
 
 
 def drip(*, interval: float = 0.1, part: str = "body") -> Effect:
-    """Send the headers and the body, or the body only, one byte at a time."""
+    """Send the headers and the body, or the body only, one byte at a time.
+
+    Args:
+        interval: The seconds between two bytes.
+        part: "body", or "headers" for both.
+    """
     _check_seconds("interval", interval)
     _check(part in ("headers", "body"), "part must be 'headers' or 'body'")
 
@@ -139,7 +164,11 @@ def drip(*, interval: float = 0.1, part: str = "body") -> Effect:
 
 
 def headers(*, fields: Mapping[str, str | None]) -> Effect:
-    """Do the work, and put these headers in place of its own; None leaves one out."""
+    """Do the work, and put these headers in place of its own; None leaves one out.
+
+    Args:
+        fields: Values by name.
+    """
     for name, value in fields.items():
         text = f"{name}{value or ''}"
         _check(text.isprintable() and text.isascii(), "headers must be plain ASCII")
@@ -196,7 +225,11 @@ def html() -> Effect:
 
 
 def empty(*, status: int = 200) -> Effect:
-    """Answer with a body of no bytes."""
+    """Answer with a body of no bytes.
+
+    Args:
+        status: 200 to 599.
+    """
     _check_status(status)
     return lambda request, answer: Reply(status=status)
 
@@ -209,7 +242,15 @@ def json(
     drop_fields: Iterable[str] = (),
     status: int = 200,
 ) -> Effect:
-    """Answer with this JSON value, this raw text, or the honest reply with some fields changed."""
+    """Answer with this JSON value, this raw text, or the honest reply with some fields changed.
+
+    Args:
+        body: A JSON value.
+        raw: Text or bytes, sent as they are.
+        json_fields: Put in place of the honest reply's.
+        drop_fields: Left out of the honest reply.
+        status: 200 to 599.
+    """
     _check_status(status)
     _check(body is _MISSING or raw is None, "give body or raw, not both")
     dropped = frozenset([drop_fields] if isinstance(drop_fields, str) else drop_fields)
@@ -240,7 +281,12 @@ def _edit(change: Callable[[dict[str, Any]], dict[str, Any]], *, status: int) ->
 
 
 def encoding(*, encoding: str = "latin-1", charset: str = "utf-8") -> Effect:
-    """Send the honest reply, plus a field of non-ASCII text, in another encoding than declared."""
+    """Send the honest reply, plus a field of non-ASCII text, in another encoding than declared.
+
+    Args:
+        encoding: The one used.
+        charset: The one declared.
+    """
     try:
         "é".encode(encoding)
     except (LookupError, UnicodeError):
@@ -277,7 +323,12 @@ FAULTS: dict[str, Callable[..., Effect]] = {
 
 
 def build(fault: str, arguments: Mapping[str, Any]) -> Effect:
-    """Return the effect of a fault; raise ValueError for a name or an argument that is unknown."""
+    """Return the effect of a fault; raise ValueError for a name or an argument that is unknown.
+
+    Args:
+        fault: One of :data:`FAULTS`.
+        arguments: Those of the fault.
+    """
     _check(fault in FAULTS, f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")
     builder = FAULTS[fault]
     try:

@@ -16,7 +16,7 @@ _is_text = attrs.validators.instance_of(str)
 
 @attrs.frozen(kw_only=True)
 class KeySet:
-    """What one client was given. A request has to fit one whole set."""
+    """The credentials of one client. A request has to fit one whole set."""
 
     api_key: str = attrs.field(default=API_KEY, validator=_is_text, repr=False)
     client_id: str = attrs.field(default=CLIENT_ID, validator=_is_text, repr=False)

@@ -1,4 +1,4 @@
-"""What the bank remembers: counters, which are exact, and the last records, within bounds."""
+"""The bank's memory: counters, which are exact, and the last records, within bounds."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Records(Generic[_T]):
             self._bytes -= self._kept.popleft()[1]
 
     def all(self) -> tuple[_T, ...]:
-        """Return what is kept, the oldest first."""
+        """Return the records, the oldest first."""
         return tuple(record for record, _ in self._kept)
 
     def clear(self) -> None:
@@ -98,7 +98,7 @@ class Ledger:
 
     @property
     def rejected_calls(self) -> int:
-        """Calls answered "token rejected", whatever was wrong with the token."""
+        """Calls answered "token rejected", for any fault of the token."""
         return self._counts["rejected_calls"]
 
     @property

@@ -1,4 +1,4 @@
-"""Bounds of the bank: logins in a while, refusals that lock an account, what was seen before."""
+"""Bounds of the bank: logins in a while, refusals that lock an account, keys seen before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ import attrs
 def is_seconds(
     *, above: float = -math.inf
 ) -> Callable[[object, attrs.Attribute[float], float], None]:
-    """Return a validator for a finite number of seconds."""
+    """Return a validator for a finite number of seconds.
+
+    Args:
+        above: The least value, itself allowed; by default any number is.
+    """
 
     def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -23,7 +27,13 @@ def is_seconds(
 
 
 def is_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    """Refuse anything that is no whole number of at least 1."""
+    """Refuse anything that is no whole number of at least 1; a validator.
+
+    Args:
+        _: The instance, of no account.
+        attribute: The field, for the error.
+        value: Its value.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{attribute.name} must be a whole number >= 1")
 
@@ -53,7 +63,7 @@ class SlidingWindow:
 
 @attrs.define(eq=False)
 class Seen:
-    """What came before, among the last ``max_keys`` of it; not thread-safe."""
+    """The last ``max_keys`` keys; not thread-safe."""
 
     max_keys: int
     _keys: dict[Hashable, None] = attrs.field(factory=dict, init=False, repr=False)

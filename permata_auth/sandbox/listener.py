@@ -138,7 +138,7 @@ class Listener(ThreadedWSGIServer):
             self._open[request] = thread
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Swallow what would be printed: the bank keeps its own errors for ``check()``."""
+        """Print nothing: the bank keeps its own errors for ``check()``."""
 
     def halt(self) -> None:
         """Let no request go on: neither one that waits nor one that comes now."""
@@ -165,7 +165,12 @@ def _shut(sock: socket.socket) -> None:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """Return a socket that owns the address but refuses connections, for it does not listen."""
+    """Return a socket that owns the address but refuses connections, for it does not listen.
+
+    Args:
+        host: The address.
+        port: 0 takes a free one.
+    """
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

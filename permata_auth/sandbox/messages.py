@@ -52,7 +52,7 @@ class Inbound:
 class Wire:
     """How to put a faulty reply on the connection, which is closed afterwards.
 
-    ``pieces`` gets the head and the body of the reply as bytes and returns what is really sent,
+    ``pieces`` gets the head and the body of the reply as bytes and returns the pieces to send,
     ``interval`` seconds apart. ``reset`` ends with a TCP reset instead of an orderly close.
     """
 
@@ -63,7 +63,7 @@ class Wire:
 
 @attrs.frozen(kw_only=True)
 class Reply:
-    """What the bank answers. ``status`` 0 means that no status line is sent at all.
+    """The bank's response. ``status`` 0 means that no status line is sent at all.
 
     A header whose value is None is left out, also one that every response has.
     """
@@ -82,10 +82,18 @@ class Reply:
 class RecordedRequest:
     """One request that the bank answered or dropped, in the order of the decisions.
 
-    ``at`` is ``time.monotonic()`` at arrival. ``status`` is 0 where a fault sent no status line.
-    ``reason`` says in a few words why the bank answered so. ``token_fingerprint`` names the token
-    that a call carried or a login was given. ``target`` is the path with its query, byte for byte.
     The repr and :meth:`masked` show no secret.
+
+    Args:
+        method: The HTTP method.
+        path: The decoded path, without its query.
+        target: The path with its query, byte for byte.
+        headers: The headers, with names in any case.
+        body: The bytes of the body.
+        status: The status of the response; 0 where a fault sent no status line.
+        at: ``time.monotonic()`` at arrival.
+        reason: The reason of the response, in a few words.
+        token_fingerprint: Names the token that a call carried or a login was given.
     """
 
     method: str
@@ -122,7 +130,13 @@ class RecordedRequest:
 
 @attrs.frozen(kw_only=True)
 class IssuedToken:
-    """A token that was minted, named by its fingerprint; both times are ``time.monotonic()``."""
+    """A token that was minted.
+
+    Args:
+        fingerprint: The first 8 hex digits of its SHA-256.
+        issued_at: ``time.monotonic()`` at the login.
+        expires_at: ``time.monotonic()`` at the end of its life.
+    """
 
     fingerprint: str
     issued_at: float
@@ -135,17 +149,38 @@ def fingerprint(token: str) -> str:
 
 
 def json_reply(status: int, document: object, *, reason: str = "ok", **fields: Any) -> Reply:
-    """Return a JSON reply; further fields go to :class:`Reply` unchanged."""
+    """Return a JSON reply.
+
+    Args:
+        status: The HTTP status.
+        document: The body, before it is serialised.
+        reason: For the log of requests; "ok" by default.
+        fields: More of :class:`Reply`.
+    """
     return Reply(status=status, body=json.dumps(document).encode(), reason=reason, **fields)
 
 
 def oauth_error(status: int, error: str, description: str, **fields: Any) -> Reply:
-    """Return the OAuth error shape, which only the token endpoint uses."""
+    """Return the OAuth error shape, which only the token endpoint uses.
+
+    Args:
+        status: The HTTP status.
+        error: One of the codes of RFC 6749 section 5.2.
+        description: The bank's words.
+        fields: More of :class:`Reply`.
+    """
     document = {"error": error, "error_description": description}
     return json_reply(status, document, reason=f"{error}: {description}", **fields)
 
 
 def bank_error(status: int, description: str, *, reason: str = "", **fields: Any) -> Reply:
-    """Return the bank's own error shape."""
+    """Return the bank's own error shape.
+
+    Args:
+        status: The HTTP status.
+        description: The bank's words.
+        reason: For the log of requests; by default the description.
+        fields: More of :class:`Reply`.
+    """
     document = {"ErrorCode": str(status), "ErrorDescription": description}
     return json_reply(status, document, reason=reason or description, **fields)

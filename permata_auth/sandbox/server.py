@@ -1,4 +1,4 @@
-"""The bank as tests and programs use it: opened, closed, driven, asked what it has seen."""
+"""The bank as tests and programs use it: opened, closed, driven, asked for its records."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ from .messages import (
     Inbound,
     Reply,
 )
-from .snap.bank import CHANNEL_ID, PARTNER_ID, SNAP_CLIENT_ID, SnapBank
-from .snap.checks import SnapRules
-from .snap.keys import one_line, private_pem
+from .snap.bank import SnapBank, snap_arguments
+from .snap.keys import one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -220,47 +219,47 @@ class Sandbox(SnapBank):
         # Like credentials(): taken from the client, and it signs nothing on this side.
         from permata_auth.schemes.snap import SnapCredentials  # noqa: PLC0415
 
-        return SnapCredentials(**(self._snap_settings() | overrides))
+        return SnapCredentials(**(self._snap_arguments() | overrides))
 
     def snap_environment(self) -> dict[str, str]:
         """Return the environment variables that point a client at the SNAP side."""
-        settings = self._snap_settings()
+        settings = self._snap_arguments()
         settings["private_key"] = one_line(settings["private_key"])
         return {
             "PERMATA_SCHEME": "snap",
             **{f"PERMATA_SNAP_{name.upper()}": _text(value) for name, value in settings.items()},
         }
 
-    def _snap_settings(self) -> dict[str, Any]:
-        """Return the arguments of the client's credentials, as this bank's rules want them."""
-        different = {
-            name: value
-            for name, value in attrs.asdict(self.snap_rules).items()
-            if value != getattr(SnapRules(), name)
-        }
-        return {
-            "token_url": self.snap_token_url,
-            "client_id": SNAP_CLIENT_ID,
-            "client_secret": self._keys[0].client_secret,
-            "private_key": private_pem("merchant"),
-            "partner_id": PARTNER_ID,
-            "channel_id": CHANNEL_ID,
-            **different,
-        }
+    def _snap_arguments(self) -> dict[str, Any]:
+        secret = self._keys[0].client_secret
+        return snap_arguments(self.snap_rules, token_url=self.snap_token_url, client_secret=secret)
 
     def fail_next(
         self, n: int = 1, fault: str = "status", *, on: str = "any", **fault_arguments: Any
     ) -> None:
-        """Inject a fault into the next ``n`` requests (``on``: "any", "token" or "calls").
+        """Inject a fault into the next ``n`` requests.
 
         Faults queue up, first in, first out. Raises ValueError for an unknown name or argument.
+
+        Args:
+            n: The number of requests; one by default.
+            fault: The name of a fault, as the package lists them; by default a 503.
+            on: The requests it is for: "any" (default), "token" for logins, or "calls".
+            fault_arguments: Those of the fault, such as ``status=500``.
         """
         self._faults.fail(fault, on, fault_arguments, left=n)
 
     def fail_for(
         self, seconds: float, /, fault: str = "status", *, on: str = "any", **fault_arguments: Any
     ) -> None:
-        """Inject a fault into every request of the next ``seconds``; else like ``fail_next``."""
+        """Inject a fault into every request of the next ``seconds``; else like ``fail_next``.
+
+        Args:
+            seconds: Counted from now.
+            fault: As in :meth:`fail_next`.
+            on: As in :meth:`fail_next`.
+            fault_arguments: As in :meth:`fail_next`.
+        """
         self._faults.fail(fault, on, fault_arguments, seconds=seconds)
 
     def hold_next(self, n: int = 1, *, on: str = "any") -> Gate:

@@ -1,4 +1,4 @@
-"""What SNAP's responses mean: of a call, and of the token endpoint.
+"""The meaning of SNAP's responses: to a call, and of the token endpoint.
 
 A responseCode is the HTTP status (3 digits), the service that was called (2) and the case (2).
 """
@@ -21,7 +21,8 @@ from ..exceptions import (
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
-from .base import Kind, no_token, presentable, reason_in
+from ._bank_words import presentable, reason_in
+from .base import Kind, no_token
 from .jakarta import timestamp
 
 SnapOutcome = Literal[
@@ -70,7 +71,7 @@ _DONE_BEFORE = frozenset(("17", "18", "22", "23", "25", "33", "58", "78"))
 
 @attrs.frozen
 class _Verdict:
-    """A response, cut down to what decides."""
+    """The parts of a response that decide."""
 
     status: str
     service: str | None
@@ -100,7 +101,12 @@ def _verdict(status_code: int, body: bytes) -> _Verdict:
 
 
 def outcome(status_code: int | None, body: bytes) -> SnapOutcome:
-    """Return what the response to a call means."""
+    """Return the meaning of the response to a call.
+
+    Args:
+        status_code: The HTTP status; None where there was no response.
+        body: As received.
+    """
     verdict = _verdict(status_code or 0, body)
     if _is_done_before(verdict):
         return "already_done"

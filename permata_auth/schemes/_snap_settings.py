@@ -1,19 +1,24 @@
-"""What SNAP's settings must be, and the private key out of them."""
+"""SNAP's settings, their rules, and the private key out of them."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
-from .._settings import flag_or_none, header_problem, text_problem, url_problem
+from .._process import PerProcess
+from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
 from ..exceptions import ConfigurationError
-from ._snap_signing import ENCODINGS
+from ._snap_signing import ENCODINGS, SymmetricSigner
 from .canonical import CANONICALIZERS
+
+_S = TypeVar("_S", bound="SnapSettings")
 
 MAX_EXTERNAL_ID_CHARS = 36
 #: Fewer random digits than ten, beside the 14 of the time, collide within a busy day.
@@ -32,7 +37,7 @@ _FLAGS = ("sign_query", "allow_insecure_http", "allow_short_key")
 
 
 class RsaKey(Protocol):
-    """A private key that cryptography has loaded, or what does as one."""
+    """A private key that cryptography has loaded, or an object with the same methods."""
 
     @property
     def key_size(self) -> int: ...
@@ -47,7 +52,7 @@ def from_texts(texts: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[st
 
     Args:
         texts: By the names of the fields; blank is unset.
-        defaults: For what is unset.
+        defaults: The values of fields that are unset, by their names.
     """
     values: dict[str, Any] = {}
     for name, default in defaults.items():
@@ -91,7 +96,11 @@ def examine(
 
 
 def key_text(key: RsaKey | None) -> str:
-    """Return a text that is the same for one key, however it was written."""
+    """Return a text that is the same for one key, in whatever form it was written.
+
+    Args:
+        key: The private key; None for none, whose text is empty.
+    """
     if key is None:
         return ""
     numbers = key.private_numbers()
@@ -99,7 +108,7 @@ def key_text(key: RsaKey | None) -> str:
 
 
 def _problems(values: Mapping[str, Any]) -> dict[str, str]:
-    """Say what is wrong with which field, apart from the private key."""
+    """Return the problem of each wrong field, by its name, apart from the private key."""
     url, is_open = values["token_url"], values["allow_insecure_http"] is True
     found = {
         "token_url": url_problem(url, allow_insecure_http=is_open) if url else "is missing",
@@ -154,7 +163,7 @@ def _length_problem(values: Mapping[str, Any]) -> str | None:
 
 
 class _ProblemsError(Exception):
-    """What is wrong with which field."""
+    """The problem of each wrong field, by its name."""
 
     def __init__(self, **problems: str) -> None:
         super().__init__()
@@ -202,3 +211,88 @@ def _text_of(file: str | os.PathLike[str]) -> str:
     except (OSError, TypeError, ValueError) as error:
         reason = "holds no text" if isinstance(error, UnicodeError) else "cannot be read"
         raise _ProblemsError(private_key_file=f"names a file that {reason}") from None
+
+
+# The settings themselves.
+
+
+@attrs.frozen(kw_only=True)
+class SnapSettings(Secret):
+    """The fields of :class:`SnapCredentials`, examined together, with all that is made of them."""
+
+    _why_unpicklable = "it holds secrets; build it from the environment in each process"
+
+    token_url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
+    client_id: str = attrs.field(repr=False)
+    client_secret: str | None = attrs.field(default=None, repr=False)
+    private_key: str | RsaKey | None = attrs.field(default=None, repr=False, eq=False)
+    private_key_file: str | os.PathLike[str] | None = attrs.field(default=None, eq=False)
+    private_key_passphrase: str | None = attrs.field(default=None, repr=False, eq=False)
+    partner_id: str | None = attrs.field(default=None, repr=False)
+    channel_id: str | None = None
+    origin: str | None = None
+    origin_header: str = "ORIGIN"
+    timestamp_form: str = "seconds"
+    transaction_signature: str = "symmetric"
+    token_signature: str = "asymmetric"
+    signature_encoding: str = "base64"
+    canonicalizer: str = "minify"
+    sign_query: bool = True
+    signed_prefix: str | None = None
+    external_id_length: int = 32
+    external_id: Callable[[], str] | None = None
+    allow_insecure_http: bool = False
+    allow_short_key: bool = False
+    _numbers: PerProcess[Iterator[int]] = attrs.field(
+        init=False, repr=False, eq=False, factory=lambda: PerProcess(_random_start)
+    )
+    _symmetric: SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
+    _key: Any = attrs.field(init=False, repr=False, eq=False)
+    #: The same for one key, in whatever form it is written: compared, and a source of other keys.
+    _key_text: str = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})
+        if error is not None:
+            raise error
+        symmetric = SymmetricSigner((self.client_secret or "").encode())
+        object.__setattr__(self, "_symmetric", symmetric)
+        object.__setattr__(self, "_key", key)
+        object.__setattr__(self, "_key_text", key_text(key))
+
+    @classmethod
+    def from_env(
+        cls: type[_S],
+        environ: Mapping[str, str] | None = None,
+        *,
+        prefix: str = "PERMATA_SNAP_",
+        external_id: Callable[[], str] | None = None,
+    ) -> _S:
+        """Read ``PERMATA_SNAP_TOKEN_URL``, ``PERMATA_SNAP_CLIENT_ID`` and so on, one an argument.
+
+        Blank is unset. Raises one ConfigurationError that names every variable that is missing or
+        malformed.
+
+        Args:
+            environ: Where the variables are; by default this process's environment.
+            prefix: Of their names.
+            external_id: As of the class: no variable holds a function.
+        """
+        environ = os.environ if environ is None else environ
+        texts = {field.name: environ.get(prefix + field.name.upper(), "") for field in _FIELDS}
+        defaults = {field.name: field.default for field in _FIELDS}
+        values = {**from_texts(texts, defaults), "external_id": external_id}
+        key, error = examine(values, lambda name: prefix + name.upper())
+        if error is not None:
+            del environ, texts, values  # error reports show the locals of a traceback's frames
+            raise error
+        # Read once: neither the text nor the file is looked at again.
+        values.update(private_key=key, private_key_file=None, private_key_passphrase=None)
+        return cls(**values)
+
+
+def _random_start() -> Iterator[int]:
+    return itertools.count(10**23 + secrets.randbelow(10**23))  # more digits than any id takes
+
+
+_FIELDS = tuple(each for each in attrs.fields(SnapSettings) if each.init)

@@ -25,7 +25,12 @@ _VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
 
 
 def token_message(client_id: str, timestamp: str) -> bytes:
-    """Return the string to sign of a token request."""
+    """Return the string to sign of a token request.
+
+    Args:
+        client_id: ``X-CLIENT-KEY``.
+        timestamp: The very text of ``X-TIMESTAMP``.
+    """
     return f"{client_id}|{timestamp}".encode()
 
 
@@ -73,7 +78,12 @@ def signed_path(url: str, signed_prefix: str | None = None, sign_query: bool = T
 
 
 def symmetric_signature(client_secret: bytes, message: bytes) -> bytes:
-    """Return the HMAC-SHA512, by the client secret as it is."""
+    """Return the HMAC-SHA512, by the client secret as it is.
+
+    Args:
+        client_secret: The key.
+        message: The string to sign.
+    """
     return hmac.digest(client_secret, message, "sha512")
 
 
@@ -99,7 +109,7 @@ class SymmetricSigner:
         self._outer = algorithm(bytes(byte ^ 0x5C for byte in key))
 
     def signature(self, message: bytes) -> bytes:
-        """Return what :func:`symmetric_signature` returns."""
+        """Return the same as :func:`symmetric_signature`."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())
@@ -116,7 +126,12 @@ class SymmetricSigner:
 
 
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
-    """Return the RSA signature: PKCS#1 v1.5 with SHA-256."""
+    """Return the RSA signature: PKCS#1 v1.5 with SHA-256.
+
+    Args:
+        key: The private key.
+        message: The string to sign.
+    """
     return key.sign(message, *_rsa_sha256()[1:])
 
 
@@ -131,7 +146,12 @@ def _rsa_sha256() -> tuple[Any, ...]:
 
 
 def encoded(signature: bytes, encoding: str) -> str:
-    """Return a signature as its header holds it: base64 without line breaks, or hex."""
+    """Return a signature as its header holds it.
+
+    Args:
+        signature: The bytes.
+        encoding: ``base64`` (without line breaks) or ``hex``.
+    """
     if encoding == "hex":
         return signature.hex()
     return binascii.b2a_base64(signature, newline=False).decode()
@@ -140,7 +160,12 @@ def encoded(signature: bytes, encoding: str) -> str:
 def decoded(signature: str, encoding: str) -> bytes | None:
     """Return the bytes of a signature as it was received; None for any other text.
 
-    Strict, since a lenient decoder skips what is no base64, and so takes many texts for one.
+    Strict, since a lenient decoder skips characters outside of base64, and so takes many texts for
+    one.
+
+    Args:
+        signature: The text of the header.
+        encoding: As in :func:`encoded`.
     """
     if encoding == "hex":
         return bytes.fromhex(signature) if re.fullmatch("([0-9a-fA-F]{2})+", signature) else None
@@ -168,7 +193,13 @@ def is_symmetric_signature(
 
 
 def is_asymmetric_signature(signature: bytes, message: bytes, keys: Iterable[RSAPublicKey]) -> bool:
-    """Tell whether a signature was made with the private half of one of the keys."""
+    """Tell whether a signature was made with the private half of one of the keys.
+
+    Args:
+        signature: As :func:`decoded` returns it.
+        message: The string to sign.
+        keys: The public halves.
+    """
     invalid_signature, *how = _rsa_sha256()
     for key in keys:
         try:

@@ -1,11 +1,10 @@
-"""What a scheme is, and what all schemes share: reading token responses and error responses."""
+"""The protocol of a scheme, and the parts of all schemes: token responses, error responses."""
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import attrs
 
@@ -22,17 +21,23 @@ from ..exceptions import (
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
+from ._bank_words import Reason, reason_in
 
 _MAX_LIFETIME_SECS = 10 * 365.25 * 86_400
-_MAX_DESCRIPTION_CHARS = 200
 
 
 @attrs.frozen(kw_only=True)
 class TokenRequest:
-    """One signed POST to the token endpoint, good for one attempt."""
+    """One signed POST to the token endpoint, good for one attempt.
+
+    Args:
+        url: The full URL of the token endpoint.
+        url_setting: The setting that gave the URL: errors name it.
+        headers: All headers that the scheme needs; the client adds those of HTTP.
+        body: The bytes to send, as they were signed.
+    """
 
     url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
-    #: The setting that gave the URL: errors name it.
     url_setting: str = "PERMATA_TOKEN_URL"
     headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
@@ -40,7 +45,14 @@ class TokenRequest:
 
 @attrs.frozen(kw_only=True)
 class TokenResponse:
-    """What a token response says (RFC 6749 section 5.1); ``lifetime`` in seconds, or None."""
+    """The contents of a token response (RFC 6749 section 5.1).
+
+    Args:
+        value: The access token.
+        lifetime: Its life in seconds; None where the response has no ``expires_in``.
+        token_type: ``Bearer`` by default, as the bank issues no other.
+        scope: None where the response has none: RFC 6749 leaves it out where it is as asked for.
+    """
 
     value: str = attrs.field(repr=False)
     lifetime: float | None
@@ -120,7 +132,11 @@ class Scheme(Protocol):
 
 
 def needs_token(scheme: Scheme) -> bool:
-    """Tell whether a call needs an access token; with most schemes it does."""
+    """Tell whether a call needs an access token; with most schemes it does.
+
+    Args:
+        scheme: Any; one without a ``needs_token`` of its own needs one.
+    """
     return bool(getattr(scheme, "needs_token", True))
 
 
@@ -128,6 +144,10 @@ def signed_names(scheme: Scheme, canonicalizer: str | None = None) -> tuple[str,
     """Return the names of the headers that authorise a call; raise if the scheme cannot sign.
 
     A scheme without a ``signed_names()`` of its own signs an example.
+
+    Args:
+        scheme: The scheme that would sign.
+        canonicalizer: The name of one; None, the default, for the scheme's own.
     """
     names = getattr(scheme, "signed_names", None)
     if names is not None:
@@ -172,7 +192,19 @@ def token_response(
     hints: Iterable[Hint] = (),
     url_setting: str = "PERMATA_TOKEN_URL",
 ) -> TokenResponse:
-    """Read a token response whose fields have these names."""
+    """Read a token response whose fields have these names.
+
+    Raises a TokenEndpointError where it has no usable token.
+
+    Args:
+        body: As received.
+        token: The name of the field that has the access token.
+        token_type: The name of the field that has its type.
+        expires_in: The name of the field that has its life in seconds.
+        secrets: Texts that the bank may echo and no error may show; none by default.
+        hints: As in :func:`error_response`; none by default.
+        url_setting: The setting that gave the URL: errors name it.
+    """
     payload = json_object(body)
     if payload is None:
         raise InvalidTokenResponseError(
@@ -208,7 +240,7 @@ def _lifetime(expires_in: object) -> float | None:
     return float(min(expires_in, _MAX_LIFETIME_SECS))
 
 
-# What the bank says went wrong.
+# Error responses.
 
 #: A pattern for the bank's words in lower case, the error that they mean, and what to do.
 Hint = tuple[str, type[TokenEndpointError], str]
@@ -249,14 +281,6 @@ _OTHER: Kind = (
 )
 
 
-@attrs.frozen
-class Reason:
-    """The bank's words for what went wrong, cut down to what may be shown."""
-
-    code: str | None
-    description: str | None
-
-
 def error_response(
     status_code: int, body: bytes, *, secrets: Iterable[str] = (), hints: Iterable[Hint] = ()
 ) -> TokenEndpointError:
@@ -265,7 +289,7 @@ def error_response(
     Args:
         status_code: Decides alone for 429, 5xx (temporary) and 3xx (a redirect).
         body: In any shape: RFC 6749, the bank's own, SNAP's, or nested.
-        secrets: What the bank may echo and no error may show.
+        secrets: Texts that the bank may echo and no error may show.
         hints: A scheme's own meanings of the bank's words; they go before those of RFC 6749.
     """
     reason = reason_in(json_object(body) or {}, secrets)
@@ -292,7 +316,13 @@ def _by_words(reason: Reason, hints: Iterable[Hint]) -> Kind | None:
 
 
 def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
-    """Build an error that quotes the bank and says what to do."""
+    """Build an error that quotes the bank and says what to do.
+
+    Args:
+        kind: The class of the error, and the advice.
+        status_code: The HTTP status of the response; None for a 2xx, whose status says nothing.
+        reason: The bank's words.
+    """
     status = None if status_code is None else f"HTTP {status_code}"
     words = ", ".join(word for word in (status, reason.code, reason.description) if word)
     error, advice = kind
@@ -302,73 +332,3 @@ def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpoi
         error=reason.code,
         error_description=reason.description,
     )
-
-
-# Names of fields in lower case and without separators, the most telling first.
-_CODES = ("error", "errorcode", "responsecode", "statuscode", "code")
-_DESCRIPTIONS = (
-    *("errordescription", "responsemessage", "statusdesc", "statusdescription", "errormessage"),
-    *(
-        "responsedescription",
-        "errordesc",
-        "message",
-        "description",
-        "faultstring",
-        "detail",
-        "title",
-    ),
-)
-_MAX_FIELDS = 1_000
-
-
-def reason_in(payload: dict[str, Any], secrets: Iterable[str]) -> Reason:
-    """Return the bank's words in a response, cut down to what may be shown."""
-    found: dict[str, str] = {}
-    for name, value in _fields(payload):
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        text = presentable(str(value) if is_number and abs(value) < 10**9 else value, secrets)
-        if text is not None:
-            found.setdefault(re.sub("[^a-z]", "", name.lower()), text)
-    return Reason(
-        next((found[name] for name in _CODES if name in found), None),
-        next((found[name] for name in _DESCRIPTIONS if name in found), None),
-    )
-
-
-def _fields(payload: object) -> Iterator[tuple[str, Any]]:
-    """Yield the named values of a document, the outer ones first."""
-    waiting = deque([("", payload)])
-    for _ in range(_MAX_FIELDS):
-        if not waiting:
-            return
-        name, value = waiting.popleft()
-        if isinstance(value, dict):
-            waiting.extend(value.items())
-        elif isinstance(value, list):
-            waiting.extend((name, each) for each in value)
-        else:
-            yield name, value
-
-
-def presentable(text: object, secrets: Iterable[str]) -> str | None:
-    """Cut the bank's words down to what may be shown: short, one line, nothing secret."""
-    if not isinstance(text, str) or not text:
-        return None
-    # First of all, since a secret with a space in it may come out of this.
-    text = re.sub(r"[^\x20-\x7e]+", " ", text).strip()
-    for secret in sorted(secrets, key=len, reverse=True):  # one may be part of another
-        text = _redacted(text, secret)
-    # A long unbroken run of these characters may be a key, a token or a signature.
-    text = re.sub(r"[A-Za-z0-9+/=_.~-]{24,}", "[redacted]", text)
-    return text[:_MAX_DESCRIPTION_CHARS] or None
-
-
-def _redacted(text: str, secret: str) -> str:
-    """Take a secret out of a text; one that is short only where it is a word of its own.
-
-    "client" as the id of a test would else take its part out of ``invalid_client``.
-    """
-    if len(secret) < 6:
-        return text
-    word = re.escape(secret)
-    return re.sub(word if len(secret) >= 8 else rf"(?<!\w){word}(?!\w)", "[redacted]", text)

@@ -24,7 +24,7 @@ from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa
 from .jakarta import timestamp
 
 _BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
-#: What the bank's own words mean.
+#: The meanings of the bank's own words.
 _HINTS: tuple[Hint, ...] = (
     (
         _BAD_TIMESTAMP,
@@ -47,7 +47,12 @@ _LOGIN_BODY = b"grant_type=client_credentials"
 
 
 def hmac_sha256(key: bytes, message: bytes) -> str:
-    """Return the HMAC-SHA256 of ``message`` in base64."""
+    """Return the HMAC-SHA256 of ``message`` in base64.
+
+    Args:
+        key: Of any length.
+        message: The bytes to sign.
+    """
     return base64.b64encode(hmac.digest(key, message, "sha256")).decode()
 
 
@@ -55,10 +60,22 @@ def hmac_sha256(key: bytes, message: bytes) -> str:
 class PermataCredentials(Secret):
     """The credentials that the bank gave out, and its rules for using them.
 
-    ``token_url`` is https, plain http only to loopback (or anywhere with ``allow_insecure_http``).
-    ``organization_name`` is needed to sign calls, not to log in. ``canonicalizer`` names what of a
-    body is signed: ``strip_all``, ``minify`` or ``raw``. Every string is printable ASCII (RFC 6749
-    appendix A). Raises one ConfigurationError that names all that is wrong and shows no value.
+    Every string is printable ASCII (RFC 6749 appendix A). Thread-safe. Raises one
+    ConfigurationError that names all that is wrong and shows no value.
+
+    Args:
+        token_url: The full URL of the token endpoint: https, plain http only to loopback (or
+            anywhere with ``allow_insecure_http``).
+        api_key: Sent with the login, and signed there.
+        client_id: Sent with the login (RFC 6749 section 2.3.1); has no colon (RFC 7617 section 2).
+        client_secret: Sent with it.
+        static_key: The HMAC key of the signatures of logins and calls; never sent.
+        organization_name: Sent with calls. None by default: needed to sign calls, not to log in.
+        api_key_header: The header that carries the API key. ``API-Key`` by default, which the
+            bank takes; some samples say ``keyid``.
+        canonicalizer: The part of a body that is signed: ``strip_all`` (default, the bank's
+            published rule), ``minify`` or ``raw``.
+        allow_insecure_http: Take plain http to other machines, for a sandbox. False by default.
     """
 
     _why_unpicklable = "it holds secrets; build it from the environment in each process"
@@ -92,7 +109,7 @@ class PermataCredentials(Secret):
 
         Args:
             environ: The variables; None: those of the process.
-            prefix: What the names of all variables begin with.
+            prefix: The beginning of the names of all variables.
         """
         given = sources(environ, prefix)
         found: dict[str, object] = {}
@@ -206,12 +223,22 @@ class PermataCredentials(Secret):
         return payload.get("ErrorDescription") == "Failed Authentication OAuth2"
 
     def is_signature_rejected(self, status_code: int, body: bytes) -> bool:
-        """Tell a refused ``permata-signature``, which is a 403 here, from any other refusal."""
+        """Tell a refused ``permata-signature``, which is a 403 here, from any other refusal.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
         payload = json_object(body) if status_code == 403 else None
         return payload is not None and payload.get("ErrorDescription") == "Signature Not Valid"
 
     def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
-        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal."""
+        """Tell a refused ``permata-timestamp``, which is a 403 here, from any other refusal.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
         if status_code not in (400, 401, 403):
             return False
         described = str((json_object(body) or {}).get("ErrorDescription"))
@@ -219,7 +246,7 @@ class PermataCredentials(Secret):
 
 
 def _problems(values: Mapping[str, object]) -> dict[str, str]:
-    """Say what is wrong with which field; never shows a value."""
+    """Return the problem of each wrong field, by its name; shows no value."""
     names = ("api_key", "client_id", "client_secret", "static_key", "organization_name")
     found = {name: text_problem(values[name]) for name in names}
     if values["organization_name"] is None:

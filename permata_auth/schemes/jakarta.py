@@ -23,7 +23,12 @@ def timestamp(clock_offset: float = 0.0, form: str = "milliseconds") -> str:
 
 
 def written(posix: float, form: str) -> str:
-    """Return POSIX seconds in one of the forms of :func:`timestamp`."""
+    """Return a moment in one of the forms of :func:`timestamp`.
+
+    Args:
+        posix: POSIX seconds.
+        form: As in :func:`timestamp`.
+    """
     if form != "milliseconds":
         return _second(int(posix), form)
     # Rounded to the clock's own precision before it is cut: as a float, a whole millisecond may
@@ -40,5 +45,9 @@ def _second(posix: int, form: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def digits(posix: int) -> str:
-    """Return whole POSIX seconds as 14 digits of the wall clock, year to second."""
+    """Return a moment as 14 digits of the wall clock in Jakarta, year to second.
+
+    Args:
+        posix: Whole POSIX seconds.
+    """
     return datetime.fromtimestamp(posix, WIB).strftime("%Y%m%d%H%M%S")

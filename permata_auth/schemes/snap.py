@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import itertools
-import os
 import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import attrs
 
 from .. import _clock
-from .._process import PerProcess
-from .._settings import Secret
 from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
 from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
-from ._snap_settings import MAX_EXTERNAL_ID_CHARS, RsaKey, examine, from_texts, key_text
+from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
 from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
 from .jakarta import digits, timestamp, written
@@ -31,15 +25,15 @@ _EXTERNAL_ID = re.compile(rf"[0-9A-Za-z._-]{{1,{MAX_EXTERNAL_ID_CHARS}}}")
 
 
 @attrs.frozen(kw_only=True)
-class SnapCredentials(Secret):
+class SnapCredentials(SnapSettings):
     """The credentials of one partner of the bank, and the bank's way of speaking SNAP.
 
     Makes tokens and signatures for calls to the bank. Thread-safe, and safe to fork. Reading the
     private key takes about 26 ms, once. Raises one ConfigurationError that names all that is wrong
     and shows no value, and ImportError where a private key is given without the extra ``snap``.
 
-    The bank has published no document about its use of the standard: what other banks are known
-    to differ in is an argument here, and what nobody can know has no default.
+    The bank has published no document about its use of the standard: each point in which other
+    banks are known to differ is an argument here, and a value that nobody can know has no default.
 
     Args:
         token_url: The full URL of the token endpoint: https, plain http only to loopback (or
@@ -65,11 +59,12 @@ class SnapCredentials(Secret):
         token_signature: Of the login: ``asymmetric`` (default, as the standard demands) or
             ``symmetric``.
         signature_encoding: ``base64`` (default) or ``hex``.
-        canonicalizer: What of a body is signed: ``minify`` (default: published hashes are of that),
-            ``strip_all`` or ``raw``.
+        canonicalizer: The part of a body that is signed: ``minify`` (default: published
+            hashes are of that), ``strip_all`` or ``raw``.
         sign_query: Whether the URL's query is signed. True by default, as the standard says.
-        signed_prefix: What is signed before the version segment (``/v1.0``) of the path, where a
-            proxy changes it: ``/`` for nothing, or a path. None by default: the path as it is sent.
+        signed_prefix: The text that is signed before the version segment (``/v1.0``) of the path,
+            where a proxy changes it: ``/`` for nothing, or a path. None by default: the path as it
+            is sent.
         external_id_length: Digits of ``X-EXTERNAL-ID``, 24 to 36: the time in Jakarta, and random
             ones. 32 by default, which leaves no two alike.
         external_id: Returns the ``X-EXTERNAL-ID`` of one request, a new one at each call; for banks
@@ -77,76 +72,6 @@ class SnapCredentials(Secret):
         allow_insecure_http: Take plain http to other machines, for a sandbox. False by default.
         allow_short_key: Take an RSA key below 2048 bits, as in a bank's sample. False by default.
     """
-
-    _why_unpicklable = "it holds secrets; build it from the environment in each process"
-
-    token_url: str = attrs.field(repr=lambda url: repr(url.partition("?")[0]))
-    client_id: str = attrs.field(repr=False)
-    client_secret: str | None = attrs.field(default=None, repr=False)
-    private_key: str | RsaKey | None = attrs.field(default=None, repr=False, eq=False)
-    private_key_file: str | os.PathLike[str] | None = attrs.field(default=None, eq=False)
-    private_key_passphrase: str | None = attrs.field(default=None, repr=False, eq=False)
-    partner_id: str | None = attrs.field(default=None, repr=False)
-    channel_id: str | None = None
-    origin: str | None = None
-    origin_header: str = "ORIGIN"
-    timestamp_form: str = "seconds"
-    transaction_signature: str = "symmetric"
-    token_signature: str = "asymmetric"
-    signature_encoding: str = "base64"
-    canonicalizer: str = "minify"
-    sign_query: bool = True
-    signed_prefix: str | None = None
-    external_id_length: int = 32
-    external_id: Callable[[], str] | None = None
-    allow_insecure_http: bool = False
-    allow_short_key: bool = False
-    _numbers: PerProcess[Iterator[int]] = attrs.field(
-        init=False, repr=False, eq=False, factory=lambda: PerProcess(_random_start)
-    )
-    _symmetric: signing.SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
-    _key: Any = attrs.field(init=False, repr=False, eq=False)
-    #: The same for one key, in whatever form it is written: compared, and a source of other keys.
-    _key_text: str = attrs.field(init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})
-        if error is not None:
-            raise error
-        symmetric = signing.SymmetricSigner((self.client_secret or "").encode())
-        object.__setattr__(self, "_symmetric", symmetric)
-        object.__setattr__(self, "_key", key)
-        object.__setattr__(self, "_key_text", key_text(key))
-
-    @classmethod
-    def from_env(
-        cls,
-        environ: Mapping[str, str] | None = None,
-        *,
-        prefix: str = "PERMATA_SNAP_",
-        external_id: Callable[[], str] | None = None,
-    ) -> SnapCredentials:
-        """Read ``PERMATA_SNAP_TOKEN_URL``, ``PERMATA_SNAP_CLIENT_ID`` and so on, one an argument.
-
-        Blank is unset. Raises one ConfigurationError that names every variable that is missing or
-        malformed.
-
-        Args:
-            environ: Where the variables are; by default this process's environment.
-            prefix: Of their names.
-            external_id: As of the class: no variable holds a function.
-        """
-        environ = os.environ if environ is None else environ
-        texts = {field.name: environ.get(prefix + field.name.upper(), "") for field in _FIELDS}
-        defaults = {field.name: field.default for field in _FIELDS}
-        values = {**from_texts(texts, defaults), "external_id": external_id}
-        key, error = examine(values, lambda name: prefix + name.upper())
-        if error is not None:
-            del environ, texts, values  # error reports show the locals of a traceback's frames
-            raise error
-        # Read once: neither the text nor the file is looked at again.
-        values.update(private_key=key, private_key_file=None, private_key_passphrase=None)
-        return cls(**values)
 
     @property
     def key(self) -> str:
@@ -163,7 +88,7 @@ class SnapCredentials(Secret):
 
     @property
     def default_lifetime(self) -> float:
-        """900 s: what the standard's samples show."""
+        """900 s, as in the standard's samples."""
         return 900.0
 
     @property
@@ -200,7 +125,7 @@ class SnapCredentials(Secret):
     def read_token_response(self, body: bytes) -> TokenResponse:
         """Read a 2xx response; raise a TokenEndpointError if it has no usable token.
 
-        Its ``tokenType`` is of no account: whatever it says, calls say ``Bearer``.
+        Its ``tokenType`` is of no account: calls say ``Bearer`` in any case.
         """
         response = token_response(
             body,
@@ -311,15 +236,20 @@ class SnapCredentials(Secret):
         return self.needs_token and self.outcome(status_code, body) == "token_rejected"
 
     def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
-        """Tell a refused timestamp from any other refusal: the call was not done."""
+        """Tell a refused timestamp from any other refusal: the call was not done.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
         return self.outcome(status_code, body) == "clock"
 
     @staticmethod
     def outcome(status_code: int | None, body: bytes = b"") -> SnapOutcome:
-        """Return what the response to a call means, and so whether it may be sent again.
+        """Return the meaning of the response to a call, and so whether it may be sent again.
 
-        ``success``, and ``already_done`` for what was done by an earlier request; ``pending`` and
-        ``unknown``: ask for the status before anything else, and never send a transfer again;
+        ``success``, and ``already_done`` where an earlier request has done the same; ``pending``
+        and ``unknown``: ask for the status first, and never send a transfer again;
         ``duplicate_request``: the bank knows this ``X-EXTERNAL-ID``, ask for the status too;
         ``rate_limited``: later; ``malformed``, ``clock``, ``unauthorized``, ``refused`` and
         ``customer_token_rejected``: not done, and not to be sent again as it is;
@@ -330,10 +260,3 @@ class SnapCredentials(Secret):
             body: As received.
         """
         return responses.outcome(status_code, body)
-
-
-def _random_start() -> Iterator[int]:
-    return itertools.count(10**23 + secrets.randbelow(10**23))  # more digits than any id takes
-
-
-_FIELDS = tuple(each for each in attrs.fields(SnapCredentials) if each.init)

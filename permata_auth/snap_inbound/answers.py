@@ -1,4 +1,4 @@
-"""What the bank is answered: response codes, the merchant's own answers and refusals, JSON."""
+"""The responses to the bank: response codes, the merchant's own answers and refusals, JSON."""
 
 from __future__ import annotations
 
@@ -89,7 +89,14 @@ def _refusal(
 
 
 class CheckFailed(SnapRefusal):
-    """A request that did not pass one of the receiver's own checks."""
+    """A request that did not pass one of the receiver's own checks.
+
+    Args:
+        check: The name of the check, for records of the log and events.
+        http_status: The first three digits of the response code.
+        case: Its last two digits.
+        message: ``responseMessage``. The bank sees it.
+    """
 
     def __init__(self, check: str, http_status: int, case: str, message: str) -> None:
         super().__init__(case, message, http_status=http_status)
@@ -100,22 +107,38 @@ class CheckFailed(SnapRefusal):
 
 
 def bad_request(check: str) -> CheckFailed:
-    """Refuse a request that is of no use as a whole."""
+    """Refuse a request that is of no use as a whole.
+
+    Args:
+        check: The name of the check; the bank sees it.
+    """
     return CheckFailed(check, 400, "00", f"Bad Request. [{check}]")
 
 
 def bad_format(name: str) -> CheckFailed:
-    """Refuse a header or a field that is there, and wrong."""
+    """Refuse a header or a field that is there, and wrong.
+
+    Args:
+        name: The header's or field's, as the standard writes it; the bank sees it.
+    """
     return CheckFailed(name, 400, "01", f"Invalid Field Format [{name}]")
 
 
 def missing(name: str) -> CheckFailed:
-    """Refuse for a header or a field that is not there."""
+    """Refuse for a header or a field that is not there.
+
+    Args:
+        name: As in :func:`bad_format`.
+    """
     return CheckFailed(name, 400, "02", f"Invalid Mandatory Field [{name}]")
 
 
 def unauthorized(reason: str) -> CheckFailed:
-    """Refuse a sender that is not known to be the bank."""
+    """Refuse a sender that is not known to be the bank.
+
+    Args:
+        reason: The check that failed, in the standard's words; the sender sees it.
+    """
     return CheckFailed(reason, 401, "00", f"Unauthorized. [{reason}]")
 
 
@@ -156,11 +179,16 @@ def too_slow() -> CheckFailed:
 
 @attrs.frozen
 class Reply:
-    """An answer that is ready to be sent, and to be sent again."""
+    """An answer that is ready to be sent, and to be sent again.
+
+    Args:
+        code: ``responseCode``: HTTP status, service and case.
+        content: The bytes of the body.
+        check: The check that refused the request; None, the default, where none did.
+    """
 
     code: str
     content: bytes = attrs.field(repr=False)
-    #: The check that refused the request, or None.
     check: str | None = None
 
     @property

@@ -62,7 +62,11 @@ class SnapCall:
 
 
 def check_frame(request: Inbound) -> None:
-    """Row 1 of both tables, once the path is known."""
+    """Row 1 of both tables, once the path is known: method, size and type of the body.
+
+    Args:
+        request: Of either kind.
+    """
     if request.method != "POST":
         raise not_supported()
     if len(request.body) > MAX_BODY_BYTES:
@@ -72,7 +76,12 @@ def check_frame(request: Inbound) -> None:
 
 
 def check_token_request(request: Inbound, rules: Rules) -> None:
-    """Check a request for an access token, after its frame."""
+    """Check a request for an access token, after its frame.
+
+    Args:
+        request: One that has passed :func:`check_frame`.
+        rules: The receiver's.
+    """
     client_key = request.header("X-CLIENT-KEY")
     timestamp = request.header("X-TIMESTAMP")
     signature = request.header("X-SIGNATURE")
@@ -93,7 +102,11 @@ def check_token_request(request: Inbound, rules: Rules) -> None:
 
 
 def check_headers(request: Inbound) -> tuple[dict[str, str], datetime]:
-    """Row 2 of a transaction: return its headers, and the moment of its timestamp."""
+    """Row 2 of a transaction: return its headers, and the moment of its timestamp.
+
+    Args:
+        request: One that has passed :func:`check_frame`.
+    """
     names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
     headers = {name: request.header(name) for name in names}
     if not _EXTERNAL_ID.fullmatch(headers["X-EXTERNAL-ID"]):
@@ -104,7 +117,14 @@ def check_headers(request: Inbound) -> tuple[dict[str, str], datetime]:
 def check_sender(
     request: Inbound, headers: dict[str, str], sent_at: datetime, rules: Rules
 ) -> None:
-    """Rows 3 to 6 of a transaction: token, freshness, signature, partner and channel."""
+    """Rows 3 to 6 of a transaction: token, freshness, signature, partner and channel.
+
+    Args:
+        request: One that has passed :func:`check_headers`.
+        headers: As :func:`check_headers` returned them.
+        sent_at: As :func:`check_headers` returned it.
+        rules: The receiver's.
+    """
     token = _token(request, rules) if rules.signature == "symmetric" else None
     _check_freshness(sent_at, headers["X-TIMESTAMP"], rules)
     message = signing.call_message(
@@ -128,7 +148,11 @@ def check_sender(
 
 
 def parsed(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in a body, read strictly."""
+    """Return the JSON object in a body, read strictly; raise CheckFailed for any other.
+
+    Args:
+        body: As received.
+    """
     try:
         return plain_object(body)
     except BodyError as error:

@@ -27,7 +27,7 @@ return 0
 
 @runtime_checkable
 class ExternalIds(Protocol):
-    """What a :class:`SnapReceiver` needs to know which requests it has seen. Thread-safe.
+    """The store in which a :class:`SnapReceiver` notes the requests that it has seen. Thread-safe.
 
     Any exception of these methods is an outage: the receiver refuses requests until it is over.
     """
@@ -75,10 +75,12 @@ class ExternalIds(Protocol):
 class MemoryExternalIds(Unpicklable):
     """The requests that this process has seen. Thread-safe; never blocks for long.
 
-    Several processes would each take a request once: they need :class:`RedisExternalIds`.
+    Several processes would each take a request once: they need :class:`RedisExternalIds`. Its
+    methods and their arguments are those of :class:`ExternalIds`: a ``key`` or a ``value`` is kept
+    for so many ``seconds``.
     """
 
-    _why_unpicklable = "it is what one process knows"
+    _why_unpicklable = "its entries belong to one process"
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[float, bytes]] = {}
@@ -131,7 +133,9 @@ class RedisExternalIds(Unpicklable):
 
     Its methods block as long as the client, with a URL 2 s to connect and 2 s for each reply. They
     raise TokenStoreError while the server is not there, and the receiver then refuses requests.
-    The server must not evict keys: a replay would pass (``maxmemory-policy noeviction``).
+    The server must not evict keys: a replay would pass (``maxmemory-policy noeviction``). Its
+    methods' arguments are those of :class:`ExternalIds`: a ``key`` or a ``value`` is kept for so
+    many ``seconds``, to the millisecond.
 
     Args:
         client_or_url: A URL (``redis://``, ``rediss://``, ``unix://``, ``valkey://``,

@@ -29,7 +29,14 @@ _LAST_HOUR_OF_OFFSET = 23
 
 @attrs.frozen
 class Inbound:
-    """One request. ``headers`` holds every value of a name in lower case."""
+    """One request.
+
+    Args:
+        method: The HTTP method, as received.
+        path: As received, with its query.
+        headers: Every value of a header, by its name in lower case.
+        body: The bytes of the body.
+    """
 
     method: str
     path: str
@@ -38,6 +45,14 @@ class Inbound:
 
     @classmethod
     def of(cls, method: str, path: str, headers: Headers, body: bytes) -> Inbound:
+        """Make one of the values that a framework has.
+
+        Args:
+            method: The HTTP method.
+            path: As received, with its query.
+            headers: A mapping, or (name, value) pairs; names in any case, values of any type.
+            body: The bytes of the body; None for none.
+        """
         found: dict[str, list[str]] = {}
         items: Any = headers.items() if hasattr(headers, "items") else headers
         for name, value in items:
@@ -90,9 +105,12 @@ def _route(path: str) -> str | None:
 
 @functools.lru_cache(maxsize=64)  # requests of one second have one text
 def moment(text: str) -> datetime | None:
-    """Return what ``X-TIMESTAMP`` means; None for every other text than a date with an offset.
+    """Return the moment of an ``X-TIMESTAMP``; None for a text that is no date with an offset.
 
     :meth:`datetime.fromisoformat` takes other forms in each Python.
+
+    Args:
+        text: As received.
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
@@ -113,7 +131,11 @@ def moment(text: str) -> datetime | None:
 
 @functools.lru_cache(maxsize=64)
 def jakarta_day(moment: datetime) -> str:
-    """Return the day in Jakarta, as eight digits."""
+    """Return the day in Jakarta, as eight digits.
+
+    Args:
+        moment: Any, aware.
+    """
     return moment.astimezone(WIB).strftime("%Y%m%d")
 
 

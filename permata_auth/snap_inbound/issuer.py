@@ -21,7 +21,7 @@ def derived_key(secret: bytes, client_key: str) -> SymmetricSigner:
 
     Args:
         secret: A client secret, or a key that is kept for tokens.
-        client_key: What the bank sends as X-CLIENT-KEY.
+        client_key: The X-CLIENT-KEY of the bank.
     """
     extracted = hmac.digest(b"permata-auth", secret, "sha256")
     info = f"snap inbound token\n{client_key}".encode()

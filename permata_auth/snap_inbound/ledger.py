@@ -1,4 +1,4 @@
-"""What the receiver remembers of requests, its outages, and how long a claim on one lasts."""
+"""The receiver's memory of requests, its outages, and how long a claim on a request lasts."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Ledger:
     has ended, the claim becomes 48 hours, or is released.
 
     Args:
-        ids: What holds them.
-        time_limit_secs: Of a function.
+        ids: The store of both.
+        time_limit_secs: The seconds that a function may take.
     """
 
     def __init__(self, ids: ExternalIds, time_limit_secs: float) -> None:
@@ -48,24 +48,54 @@ class Ledger:
         self._is_down = False
 
     def claim(self, key: str) -> bool:
-        """Claim a key; return False if it is taken. Raises CheckFailed during an outage."""
+        """Claim a key; return False if it is taken. Raises CheckFailed during an outage.
+
+        Args:
+            key: As of :meth:`ExternalIds.add`.
+        """
         return self._strictly(lambda: self._ids.add(key, self.claim_secs))
 
     def recall(self, key: str) -> Any:
-        """Return a document, or None. Raises CheckFailed during an outage."""
+        """Return a document, or None. Raises CheckFailed during an outage.
+
+        Args:
+            key: As given to :meth:`remember`.
+        """
         value = self._strictly(lambda: self._documents.load(key))
         return json.loads(value) if value else None
 
     def renew(self, key: str) -> None:
+        """Let a claim last :attr:`claim_secs` from now; never raises.
+
+        Args:
+            key: As claimed.
+        """
         self._keep(key, self.claim_secs)
 
     def keep(self, key: str) -> None:
+        """Let a claim last 48 hours from now; never raises.
+
+        Args:
+            key: As claimed.
+        """
         self._keep(key, KEPT_SECS)
 
     def release(self, key: str) -> None:
+        """End a claim; never raises.
+
+        Args:
+            key: As claimed.
+        """
         self._leniently(lambda: self._ids.release(key))
 
     def remember(self, key: str, document: object, seconds: float) -> None:
+        """Keep a document; never raises for an outage.
+
+        Args:
+            key: As of :meth:`ExternalIds.save`.
+            document: Any that JSON can hold; a few hundred bytes.
+            seconds: How long it is kept.
+        """
         value = json.dumps(document, separators=(",", ":")).encode()
         self._leniently(lambda: self._documents.save(key, value, seconds))
 
@@ -115,10 +145,10 @@ def _has(ids: object, *methods: str) -> bool:
 
 @attrs.define
 class Claim:
-    """The claim of one request: on its external id, and on what it pays.
+    """The claim of one request: on its external id, and on the payment that it tells of.
 
     Args:
-        ledger: What remembers it.
+        ledger: The memory of claims.
         namespace: Begins all keys of the client.
         key: Of the external id, claimed already.
         answer_key: Where the answer is kept for a repeated request; None for nowhere.
@@ -133,7 +163,11 @@ class Claim:
     _more: list[str] = attrs.field(factory=list, init=False)
 
     def add(self, key: str) -> bool:
-        """Claim one more key, until the function has ended; return False if it is taken."""
+        """Claim one more key, until the function has ended; return False if it is taken.
+
+        Args:
+            key: As of :meth:`Ledger.claim`.
+        """
         if not self.ledger.claim(key):
             return False
         self._more.append(key)
@@ -147,7 +181,7 @@ class Claim:
         """Note how it ended: released for the bank to repeat it, or kept.
 
         Args:
-            reply: What the function gave.
+            reply: The function's.
             is_late: Whether the bank has been answered with 504 already.
         """
         for key in self._more:

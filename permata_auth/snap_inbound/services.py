@@ -1,4 +1,4 @@
-"""What is called for a service: raw, or with the typed values of virtual accounts."""
+"""The functions of services: called with a raw request, or with values of virtual accounts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r" *[0-9A-Za-z]+ *")
 _MAX_ID_CHARS = 128
 _SUCCESS = {"english": "Success", "indonesia": "Sukses"}
 
-#: What a function returns: members of ``virtualAccountData``, or a whole answer.
+#: A function's result: members of ``virtualAccountData``, or a whole answer.
 Result = Mapping[str, Any] | SnapAnswer
 
 
@@ -40,15 +40,32 @@ class Service(Protocol):
         """Its two digits in response codes."""
 
     def read(self, call: SnapCall) -> Any:
-        """Return what the function is called with; raise CheckFailed for a field that is wrong."""
+        """Return the argument of the function; raise CheckFailed for a field that is wrong.
+
+        Args:
+            call: The request.
+        """
 
     def call(self, value: Any, claim: Claim) -> Reply:
-        """Call the function and return its reply; raises what the function raises."""
+        """Call the function and return its reply; its exceptions pass through.
+
+        Args:
+            value: As :meth:`read` returned it.
+            claim: Of the request, for a function that is to be called once for a payment.
+        """
 
 
 @attrs.frozen
 class Raw:
-    """A service whose function reads the body by itself."""
+    """A service whose function reads the body by itself.
+
+    ``read`` gives the function its ``call`` unchanged; ``call`` hands it over as ``value`` and has
+    no use for the ``claim``.
+
+    Args:
+        code: The service's two digits in response codes.
+        function: The merchant's.
+    """
 
     code: int
     function: Callable[[SnapCall], Result]
@@ -102,14 +119,14 @@ class _VaRequest:
 
 @attrs.frozen(kw_only=True)
 class VaInquiry(_VaRequest):
-    """The bank asks whom a virtual account belongs to, and what is to be paid.
+    """The bank asks whom a virtual account belongs to, and for its bill.
 
     Args:
         partner_service_id: As received, with the spaces that pad it.
         customer_no: The rest of the number.
         virtual_account_no: Both together, as received; :attr:`number` has no padding.
         inquiry_request_id: The bank's id of this inquiry.
-        amount: What the customer means to pay, where the bank sends it.
+        amount: The amount that the customer means to pay; None where the bank does not send it.
         call: The whole request.
     """
 
@@ -130,8 +147,8 @@ class VaPayment(_VaRequest):
         virtual_account_no: Both together, as received; :attr:`number` has no padding.
         payment_request_id: The bank's id of this payment. Book it in one transaction with this id
             as a unique key: a worker that is killed after the booking cannot tell anybody.
-        paid_amount: What was paid.
-        total_amount: What was to be paid, where the bank sends it.
+        paid_amount: The amount that was paid.
+        total_amount: The amount of the bill; None where the bank does not send it.
         flag_advise: Whether the bank repeats a payment whose outcome it does not know.
         call: The whole request.
     """
@@ -155,7 +172,7 @@ class VaBill:
 
     Args:
         name: Of the virtual account's owner, for the customer to see.
-        amount: What is to be paid; None where the customer decides.
+        amount: The amount to be paid; None where the customer decides.
         more: More members of ``virtualAccountData``.
     """
 
@@ -189,7 +206,15 @@ class VaReceipt:
 
 @attrs.frozen
 class Inquiry:
-    """Service 24: what is to be paid."""
+    """Service 24: the bill of a virtual account.
+
+    ``read`` makes a :class:`VaInquiry` of a ``call``; ``call`` gives it to the function as
+    ``value``, and has no use for the ``claim``.
+
+    Args:
+        function: The merchant's.
+        code: 24, as the standard has it.
+    """
 
     function: Callable[[VaInquiry], VaBill | Result]
     code: int = 24
@@ -209,12 +234,19 @@ class Inquiry:
 
 @attrs.frozen
 class Payment:
-    """Service 25: what has been paid. Each ``paymentRequestId`` reaches the function once.
+    """Service 25: a payment. Each ``paymentRequestId`` reaches the function once.
 
     The outcome is kept for seven days. The same payment again, with ``flagAdvise`` "Y", is answered
     with 200 and that outcome, and without it with 404ss18 and that outcome; a different payment
     under the same id with 404ss18. While the function runs for it, a second request is answered
     with 504, so that the bank asks again.
+
+    ``read`` makes a :class:`VaPayment` of a ``call``; ``call`` gives it to the function as
+    ``value``, once the ``claim`` holds its id.
+
+    Args:
+        function: The merchant's.
+        code: 25, as the standard has it.
     """
 
     function: Callable[[VaPayment], VaReceipt | Result]
@@ -266,7 +298,7 @@ def _answered(
     Args:
         code: Of the service.
         kind: Begins the names of status and reason.
-        echo: What the answer repeats of the request.
+        echo: The members of the request that the answer repeats.
         call: Calls the function.
     """
     try:
@@ -344,11 +376,11 @@ class _Fields:
         if not isinstance(given, dict):
             raise bad_format(name)
         inner = _Fields(given)
-        value = inner._part(f"{name}.value", "value", _AMOUNT)
-        currency = inner._part(f"{name}.currency", "currency", _CURRENCY)
+        value = inner.part(f"{name}.value", "value", _AMOUNT)
+        currency = inner.part(f"{name}.currency", "currency", _CURRENCY)
         return SnapAmount(Decimal(value), currency)
 
-    def _part(self, shown: str, name: str, pattern: re.Pattern[str]) -> str:
+    def part(self, shown: str, name: str, pattern: re.Pattern[str]) -> str:
         value = self.body.get(name)
         if value in (None, ""):
             raise missing(shown)

@@ -84,7 +84,25 @@ DEFAULTS: dict[str, Any] = {
 
 @attrs.frozen(kw_only=True)
 class Rules:
-    """What requests are held to; keys and secrets are asked for anew with every request."""
+    """The settings of a receiver, examined; keys and secrets are asked for with every request.
+
+    Args:
+        client_key: As of :class:`SnapReceiver`, and so all others.
+        bank_public_keys: The keys of the bank, at least one.
+        client_secrets: The secrets, the current one first; empty for asymmetric signatures alone.
+        token_key: The keys of tokens; empty where they derive from the client secrets.
+        external_ids: The store of seen requests.
+        max_skew_secs: The seconds that X-TIMESTAMP may be off.
+        time_limit_secs: The seconds that a function may take.
+        token_ttl_secs: The seconds that a token lives, whole.
+        signed_prefix: The text before the version segment, as the bank signs it, or None.
+        partner_id: The one that is expected, or None for any.
+        channel_id: The one that is expected, or None for any.
+        duplicates: ``conflict`` or ``replay``.
+        signature: ``symmetric`` or ``asymmetric``.
+        signature_encoding: ``base64`` or ``hex``.
+        canonicalizer: ``minify``, ``strip_all`` or ``raw``.
+    """
 
     client_key: str = attrs.field(repr=False)
     bank_public_keys: Source[Any] = attrs.field(repr=False)
@@ -141,7 +159,7 @@ class Rules:
 
 
 def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the arguments that variables hold, and what is wrong with which field.
+    """Return the arguments that variables hold, and the problem of each wrong one, by field.
 
     Args:
         environ: The variables; blank is unset. Files may hold values in their place.
@@ -194,7 +212,11 @@ def read(
 
 
 def named(prefix: str) -> Callable[[str], str]:
-    """Return a function that names the variable of a field."""
+    """Return a function that names the variable of a field.
+
+    Args:
+        prefix: The beginning of the names of all variables.
+    """
 
     def name(field: str) -> str:
         return prefix + _VARIABLES[field]
@@ -214,7 +236,7 @@ def examine(
 
     Args:
         values: Of all arguments, by their names.
-        problems: What is known to be wrong, by field.
+        problems: Those that are known already, by field.
         named: How the error names a field.
     """
     found = {**_problems(values), **problems}

@@ -24,7 +24,7 @@ class Source(Generic[_T]):
     Args:
         name: The setting.
         given: The values, or a function that returns them, called for every request.
-        read: Makes values of what was given; raises ConfigurationError.
+        read: Makes the values of ``given``, or of its result; raises ConfigurationError.
     """
 
     def __init__(self, name: str, given: Any, read: Callable[[Any], tuple[_T, ...]]) -> None:
@@ -102,7 +102,13 @@ class Watched:
 
 
 def public_keys(given: Any, *, name: str, allow_short: bool) -> tuple[Any, ...]:
-    """Return the RSA public keys in PEM texts, or among loaded keys; at least one."""
+    """Return RSA public keys, at least one; raise ConfigurationError for anything else.
+
+    Args:
+        given: PEM text or a loaded key, or a list of them.
+        name: The setting's name, for the error.
+        allow_short: Whether keys below 2048 bits are taken.
+    """
     found: list[Any] = []
     for each in _each(given):
         if isinstance(each, bytes):
@@ -119,7 +125,12 @@ def public_keys(given: Any, *, name: str, allow_short: bool) -> tuple[Any, ...]:
 
 
 def secrets(given: Any, *, name: str) -> tuple[bytes, ...]:
-    """Return secrets as bytes; none of them may be blank."""
+    """Return secrets as bytes; raise ConfigurationError where one is blank, or no text.
+
+    Args:
+        given: Text or bytes, a list of them, or None for none.
+        name: The setting's name, for the error.
+    """
     found = [each.encode() if isinstance(each, str) else each for each in _each(given)]
     if not all(isinstance(each, bytes) and each.strip() for each in found):
         raise ConfigurationError(f"{name} must be texts that are not blank")

@@ -1,4 +1,4 @@
-"""Clients of Redis and Valkey: which ones are taken, and what an error of theirs becomes."""
+"""Clients of Redis and Valkey: which ones are taken, and their errors as errors of ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..exceptions import ConfigurationError, TokenStoreError
 from ._redis_url import connect
 
-# What a client raises that stumbles over a reply, or over its own state after an outage.
+# Errors of a client that stumbles over a reply, or over its own state after an outage.
 _CONFUSED = (OSError, ValueError, TypeError, LookupError, AttributeError)
 _STANDARD = {"abc", "builtins", "typing"}
 
@@ -49,7 +49,7 @@ def asking(client: Any) -> Callable[..., Any]:
             if not is_foreign and not isinstance(error, _CONFUSED):
                 raise  # thrown in from outside, such as a task's time limit
             reason = type(error).__name__
-        # Out here, chained to nothing, and the name alone: the text may quote what was sent.
+        # Out here, chained to nothing, and the name alone: the text may quote the command.
         raise TokenStoreError(f"Redis: {reason}; check the server")
 
     return ask

@@ -229,6 +229,8 @@ class Turn:
 
     Args:
         shared: The shared token.
+        scheme: The credentials that are in use as the turn begins: failures of others do not
+            count.
         session: The operations of the store.
         replaced: As in :meth:`SharedToken.turn`.
         is_forced: As in :meth:`SharedToken.turn`.

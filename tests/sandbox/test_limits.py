@@ -93,11 +93,11 @@ def test_logins_beyond_the_limit_are_told_how_long_to_wait():
 
 def test_the_limit_lets_logins_through_again_after_what_it_announced():
     with Sandbox(login_limit=1, login_limit_window=0.2) as bank, Client(bank) as client:
+        began = time.monotonic()
         assert client.login().status == 200
-        deadline = time.monotonic() + 10
         while client.login().status == 429:
-            assert time.monotonic() < deadline
-        assert bank.tokens_issued[1].issued_at - bank.tokens_issued[0].issued_at >= 0.2
+            assert time.monotonic() - began < 10
+        assert time.monotonic() - began >= 0.2
 
 
 def test_every_token_can_be_rejected_while_logins_succeed(bank):

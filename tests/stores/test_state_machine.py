@@ -115,7 +115,7 @@ class Fleet(RuleBasedStateMachine):
     def is_healthy(self) -> bool:
         """Whether each process has its store, and knows it."""
         return not any(
-            store.is_out or handler._shared._guarded._breaker.get().failing
+            store.is_out or handler._shared._places[0][1]._breaker.get().failing
             for store, handler in zip(self.stores, self.handlers, strict=True)
         )
 

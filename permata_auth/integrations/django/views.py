@@ -48,14 +48,22 @@ def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def live(request: HttpRequest) -> JsonResponse:
-    """Say that this process answers, for a probe that restarts those that do not."""
+    """Say that this process answers, for a probe that restarts those that do not.
+
+    Args:
+        request: A GET or HEAD.
+    """
     return JsonResponse(ALIVE)
 
 
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Say whether to send requests here: 200, or 503 while no call could be authorised."""
+    """Say whether to send requests here: 200, or 503 while no call could be authorised.
+
+    Args:
+        request: A GET or HEAD.
+    """
     status, document = current().readiness()
     return JsonResponse(document, status=status)
 

@@ -1,1 +1,1 @@
-"""The bank's SNAP BI side, both ways: what it answers to merchants, and how it calls them."""
+"""The bank's SNAP BI side, both ways: its answers to merchants, and its calls of them."""

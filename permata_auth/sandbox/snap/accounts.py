@@ -18,7 +18,7 @@ _BALANCE = {"value": "200000.00", "currency": "IDR"}
 
 @attrs.define(kw_only=True, eq=False)
 class Accounts:
-    """What the services answer once a call was accepted. Thread-safe.
+    """The answers of the services to a call that was accepted. Thread-safe.
 
     Args:
         note_transfer: Called for each transfer that is made.
@@ -31,7 +31,12 @@ class Accounts:
     _transfers: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
 
     def answer(self, request: Inbound, document: dict[str, Any]) -> Reply:
-        """Do what the service is for; an echo where the bank has no more to say."""
+        """Carry a service out; an echo where the bank has no more to say.
+
+        Args:
+            request: The call.
+            document: The parsed body.
+        """
         services = {"11": self._balance, "17": self._transfer, "36": self._status}
         service = services.get(service_code(request) or "", _echo)
         return snap_reply(request, 200, "00", "Successful", document=service(request, document))

@@ -16,7 +16,7 @@ from ..messages import JSON_TYPE, Inbound, Reply
 from . import draft
 from .accounts import Accounts
 from .checks import WIB, SnapRules, is_signed, read_timestamp, string_to_sign
-from .keys import one_line, private_key, public_pem
+from .keys import one_line, private_key, private_pem, public_pem
 from .merchant import Caller, MerchantResponse
 from .services import methods, service_code, snap_error, snap_reply
 from .wrong import build
@@ -42,7 +42,7 @@ class SnapBank(Bank):
     """The bank with both dialects, which share its account, its counters and its faults.
 
     Args:
-        snap_rules: What this bank demands of a merchant's calls.
+        snap_rules: The rules of a merchant's calls.
         inbound_rules: How this bank signs when it calls a merchant.
     """
 
@@ -217,6 +217,28 @@ class SnapBank(Bank):
         key = private_key("merchant").public_key()
         secrets = [keys.client_secret for keys in self._keys]  # two of them while they change
         return any(is_signed(kind, signature, message, secret=each, key=key) for each in secrets)
+
+
+def snap_arguments(rules: SnapRules, **own: str) -> dict[str, Any]:
+    """Return the arguments of the client's credentials, as a bank with these rules wants them.
+
+    Args:
+        rules: Those that differ from the standard's become arguments.
+        own: Of this one bank: the URL of its token endpoint, the secret.
+    """
+    different = {
+        name: value
+        for name, value in attrs.asdict(rules).items()
+        if value != getattr(SnapRules(), name)
+    }
+    return {
+        **own,
+        "client_id": SNAP_CLIENT_ID,
+        "private_key": private_pem("merchant"),
+        "partner_id": PARTNER_ID,
+        "channel_id": CHANNEL_ID,
+        **different,
+    }
 
 
 def _unauthorized(request: Inbound, reason: str) -> Reply:

@@ -1,4 +1,4 @@
-"""What the SNAP side checks of one request; its own code, which it shares with no client."""
+"""The SNAP side's checks of one request; its own code, which it shares with no client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIB = timezone(timedelta(hours=7))
 
 _ISO = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _OFFSET = r"[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]"
-#: The forms of a timestamp by their names; "any" is what the standard allows.
+#: The forms of a timestamp by their names; "any" is any form that the standard allows.
 TIMESTAMP_FORMS = {
     "any": rf"{_ISO}(?:\.[0-9]{{1,9}})?(?:Z|{_OFFSET})",
     "seconds": rf"{_ISO}\+07:00",
@@ -41,13 +41,13 @@ def _one_of(*names: str) -> Any:
 
 @attrs.frozen(kw_only=True)
 class SnapRules:
-    """What differs from bank to bank, by the names of the client's settings; for one direction.
+    """The points in which banks differ, by the names of the client's settings; for one direction.
 
     Args:
         transaction_signature: "symmetric", with a token, or "asymmetric", without one.
         token_signature: "asymmetric" as the standard has it, or "symmetric".
         signature_encoding: "base64" or "hex"; the other one is refused.
-        canonicalizer: What of a body is hashed: "minify", "strip_all" or "raw".
+        canonicalizer: The part of a body that is hashed: "minify", "strip_all" or "raw".
         sign_query: Whether the query is part of the signed path.
         signed_prefix: None: the path as it is sent; "/": from the version on; "/x": that and from
             the version on.
@@ -69,7 +69,7 @@ class SnapRules:
     )
 
     def signed_path(self, target: str) -> str:
-        """Return what of a request target is signed.
+        """Return the part of a request target that is signed.
 
         Args:
             target: The path with its query, as sent.
@@ -115,14 +115,27 @@ def string_to_sign(parts: Sequence[str]) -> bytes:
 
 
 def hmac_sha512(secret: str, message: bytes) -> bytes:
-    """Return the symmetric signature of a message."""
+    """Return the symmetric signature of a message.
+
+    Args:
+        secret: The client secret.
+        message: The string to sign.
+    """
     return hmac.digest(secret.encode(), message, "sha512")
 
 
 def is_signed(
     kind: str, signature: bytes, message: bytes, *, secret: str, key: rsa.RSAPublicKey
 ) -> bool:
-    """Tell whether a signature of this kind is that of the message."""
+    """Tell whether a signature is that of the message.
+
+    Args:
+        kind: "symmetric" or "asymmetric".
+        signature: Its bytes.
+        message: The string to sign.
+        secret: For the former.
+        key: For the latter.
+    """
     if kind == "symmetric":
         return hmac.compare_digest(signature, hmac_sha512(secret, message))
     try:
@@ -133,7 +146,12 @@ def is_signed(
 
 
 def read_timestamp(text: str, form: str) -> datetime | None:
-    """Return the moment that a timestamp of this form names, or None."""
+    """Return the moment that a timestamp of this form names, or None.
+
+    Args:
+        text: The header's value.
+        form: One of :data:`TIMESTAMP_FORMS`.
+    """
     if not re.fullmatch(TIMESTAMP_FORMS[form], text):
         return None
     numbers = [int(number) for number in re.findall("[0-9]+", text[:19])]

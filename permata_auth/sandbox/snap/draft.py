@@ -1,4 +1,4 @@
-"""A request of the bank to a merchant: what is signed, how, and what is sent."""
+"""A request of the bank to a merchant: its string to sign, signature and headers."""
 
 from __future__ import annotations
 

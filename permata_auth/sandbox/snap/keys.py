@@ -57,7 +57,11 @@ Z68vPFXXE1oFkagPPOAs5lb9sl96OpiWiIBL8Z36kltwAI1mPJkfZBL5onoFC+eWINPsVu56fPG/uTNX
 
 @functools.lru_cache
 def private_key(owner: Owner) -> rsa.RSAPrivateKey:
-    """Return a fake key. They are known to be sound, so the slow check is left out."""
+    """Return a fake key. They are known to be sound, so the slow check is left out.
+
+    Args:
+        owner: The side that signs with it.
+    """
     der = base64.b64decode(_FAKE_TEST_KEYS[owner])
     key = serialization.load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
     assert isinstance(key, rsa.RSAPrivateKey)
@@ -65,12 +69,20 @@ def private_key(owner: Owner) -> rsa.RSAPrivateKey:
 
 
 def private_pem(owner: Owner) -> str:
-    """Return a fake key as PEM of its PKCS#8 form."""
+    """Return a fake key as PEM of its PKCS#8 form.
+
+    Args:
+        owner: As of :func:`private_key`.
+    """
     return _pem("PRIVATE KEY", base64.b64decode(_FAKE_TEST_KEYS[owner]))
 
 
 def public_pem(owner: Owner) -> str:
-    """Return the public half of a fake key as PEM."""
+    """Return the public half of a fake key as PEM.
+
+    Args:
+        owner: As of :func:`private_key`.
+    """
     key = private_key(owner).public_key()
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return _pem("PUBLIC KEY", key.public_bytes(serialization.Encoding.DER, form))
@@ -82,5 +94,9 @@ def _pem(label: str, der: bytes) -> str:
 
 
 def one_line(pem: str) -> str:
-    r"""Return PEM as an environment variable holds it: each line break as the two characters \n."""
+    r"""Return PEM as an environment variable holds it: each line break as the two characters \n.
+
+    Args:
+        pem: Of several lines.
+    """
     return pem.strip().replace("\n", r"\n")

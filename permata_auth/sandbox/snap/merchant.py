@@ -25,7 +25,7 @@ _LATE_SECS = 0.5
 
 @attrs.frozen(kw_only=True)
 class MerchantResponse:
-    """What a merchant answered.
+    """The response of a merchant.
 
     Args:
         status: The HTTP status.

@@ -61,19 +61,32 @@ _CODES = {SNAP_PREFIX + VERSION + path: code for code, path in PATHS.items()}
 
 
 def service_code(request: Inbound) -> str | None:
-    """Return the code of the service that the path names, or None."""
+    """Return the code of the service that the path names, or None.
+
+    Args:
+        request: Any.
+    """
     return _CODES.get(request.path)
 
 
 def methods(code: str) -> tuple[str, ...]:
-    """Return the methods that the service takes."""
+    """Return the methods that the service takes.
+
+    Args:
+        code: The service's two digits.
+    """
     return _METHODS.get(code, ("POST",))
 
 
 def snap_reply(request: Inbound, status: int, case: str, message: str, **fields: Any) -> Reply:
     """Return a response with its responseCode: HTTP status, service, case.
 
-    ``document`` is what the response has besides; further fields go to :class:`Reply`.
+    Args:
+        request: Its path names the service.
+        status: The HTTP status.
+        case: The last two digits of the code.
+        message: ``responseMessage``.
+        fields: ``document``, more members of the body; the others are of :class:`Reply`.
     """
     code = f"{status}{service_code(request) or '00'}{case}"
     document = {"responseCode": code, "responseMessage": message}
@@ -81,5 +94,13 @@ def snap_reply(request: Inbound, status: int, case: str, message: str, **fields:
 
 
 def snap_error(request: Inbound, status: int, case: str, message: str, **fields: Any) -> Reply:
-    """Return an error response; its message is the reason that the bank records, too."""
+    """Return an error response; its message is the reason that the bank records, too.
+
+    Args:
+        request: As of :func:`snap_reply`, and so all others.
+        status: The HTTP status.
+        case: The last two digits of the code.
+        message: ``responseMessage``.
+        fields: More of :class:`Reply`.
+    """
     return snap_reply(request, status, case, message, **{"reason": message, **fields})

@@ -3,7 +3,7 @@
 ====================  =============================================================================
 missing               ``header``: left out
 repeated              ``header``: sent twice
-header                ``name, value``: sent so, whatever was signed
+header                ``name, value``: sent so, beside a signature over the right one
 method                ``method="GET"``: signed and sent
 path                  ``path="/v1.0/nowhere"``: signed and sent, in place of the service's
 body                  ``raw``: these bytes or this text, signed and sent
@@ -47,12 +47,12 @@ def _unchanged(value: _T) -> _T:
 
 @attrs.frozen(kw_only=True)
 class Wrong:
-    """What is wrong with a request, at the stage where it goes wrong."""
+    """The fault of a request, at the stage where it goes wrong."""
 
-    drafted: Callable[[Draft], Draft] = _unchanged  #: what is both signed and sent
-    signed: Callable[[Draft], Draft] = _unchanged  #: what is signed alone
+    drafted: Callable[[Draft], Draft] = _unchanged  #: signed and sent
+    signed: Callable[[Draft], Draft] = _unchanged  #: signed, and not sent
     text: Callable[[str], str] = _unchanged  #: the signature's text
-    headers: Callable[[Headers], Headers] = _unchanged  #: what is sent alone
+    headers: Callable[[Headers], Headers] = _unchanged  #: sent, and not signed
     is_repeated: bool = False
     is_replayed: bool = False
     is_late: bool = False
@@ -64,7 +64,11 @@ class Wrong:
 
 
 def missing(*, header: str) -> Wrong:
-    """Leave a header out."""
+    """Leave a header out.
+
+    Args:
+        header: Its name, in any case.
+    """
     return Wrong(
         headers=lambda pairs: tuple(pair for pair in pairs if pair[0].lower() != header.lower())
     )
@@ -80,44 +84,77 @@ def repeated(*, header: str) -> Wrong:
 
 
 def header(*, name: str, value: str) -> Wrong:
-    """Send this header, in place of the one that there is."""
+    """Send this header, in place of the one that there is.
+
+    Args:
+        name: The header's.
+        value: Its value.
+    """
     without = missing(header=name).headers
     return Wrong(headers=lambda pairs: (*without(pairs), (name, value)))
 
 
 def method(*, method: str = "GET") -> Wrong:
-    """Use another method."""
+    """Use another method.
+
+    Args:
+        method: The HTTP method.
+    """
     return Wrong(drafted=lambda draft: attrs.evolve(draft, method=method))
 
 
 def path(*, path: str = "/v1.0/nowhere") -> Wrong:
-    """Ask for another path."""
+    """Ask for another path.
+
+    Args:
+        path: With its query.
+    """
     return Wrong(drafted=lambda draft: attrs.evolve(draft, target=path))
 
 
 def body(*, raw: str | bytes) -> Wrong:
-    """Send another body: no JSON, no object, duplicate keys, another encoding."""
+    """Send another body: no JSON, no object, duplicate keys, another encoding.
+
+    Args:
+        raw: Text is sent as UTF-8.
+    """
     octets = raw.encode() if isinstance(raw, str) else raw
     return Wrong(drafted=lambda draft: attrs.evolve(draft, body=octets))
 
 
 def large(*, bytes: int = 65_537) -> Wrong:  # noqa: A002 - the plainest name
-    """Send a body of this size."""
+    """Send a body of this size.
+
+    Args:
+        bytes: One more than receivers take by default.
+    """
     return body(raw='{"x":"' + "x" * (bytes - 8) + '"}')
 
 
 def grant_type(*, value: str | None = "password") -> Wrong:
-    """Ask for a token by another grant, or by none."""
+    """Ask for a token by another grant, or by none.
+
+    Args:
+        value: The grant; None leaves it out.
+    """
     return body(raw=json.dumps({} if value is None else {"grantType": value}))
 
 
 def timestamp(*, value: str) -> Wrong:
-    """Sign and send this timestamp."""
+    """Sign and send this timestamp.
+
+    Args:
+        value: Any ASCII.
+    """
     return Wrong(drafted=lambda draft: attrs.evolve(draft, timestamp=value))
 
 
 def stale(*, seconds: float = 301.0) -> Wrong:
-    """Sign and send a timestamp that is so old."""
+    """Sign and send a timestamp that is so old.
+
+    Args:
+        seconds: One more than receivers allow by default; below 0 for the future.
+    """
     if not math.isfinite(seconds):
         raise ValueError("seconds must be finite")
 
@@ -135,12 +172,20 @@ def _moment(draft: Draft) -> datetime:
 
 
 def client(*, client_key: str = "example-stranger") -> Wrong:
-    """Ask for a token as another client."""
+    """Ask for a token as another client.
+
+    Args:
+        client_key: X-CLIENT-KEY.
+    """
     return Wrong(drafted=lambda draft: attrs.evolve(draft, client_key=client_key))
 
 
 def token(*, value: str | None = None) -> Wrong:
-    """Call with another token, as if it were ours."""
+    """Call with another token, as if it were ours.
+
+    Args:
+        value: The token; None: ours, one letter changed.
+    """
 
     def other(draft: Draft) -> Draft:
         ours = draft.token or ""
@@ -157,7 +202,11 @@ def expired_token() -> Wrong:
 
 
 def duplicate(*, is_replay: bool = False) -> Wrong:
-    """Call twice with one X-EXTERNAL-ID."""
+    """Call twice with one X-EXTERNAL-ID.
+
+    Args:
+        is_replay: Whether the second call is the same byte for byte, or signed anew.
+    """
     return Wrong(is_repeated=True, is_replayed=is_replay)
 
 
@@ -240,7 +289,11 @@ SIGNATURES: dict[str, Wrong] = {
 
 
 def signature(*, form: str) -> Wrong:
-    """Sign wrongly, or write the signature wrongly."""
+    """Sign wrongly, or write the signature wrongly.
+
+    Args:
+        form: One of :data:`SIGNATURES`.
+    """
     if form not in SIGNATURES:
         raise ValueError(f"unknown form {form!r}; known: {', '.join(SIGNATURES)}")
     return SIGNATURES[form]
@@ -266,7 +319,12 @@ FORMS: dict[str, Callable[..., Wrong]] = {
 
 
 def build(fault: str | None, arguments: Mapping[str, Any]) -> Wrong:
-    """Return the wrong form of a fault; raise ValueError for a name or an argument unknown."""
+    """Return the wrong form of a fault; raise ValueError for a name or an argument unknown.
+
+    Args:
+        fault: One of :data:`FORMS`, or None for a right request.
+        arguments: Those of the fault.
+    """
     if fault is None:
         if arguments:
             raise ValueError(f"arguments of no fault: {', '.join(arguments)}")
