@@ -203,7 +203,8 @@ def test_there_is_never_more_than_one_login_in_flight(make_handler):
     handler.shutdown()
     until(lambda: not product_threads())
     assert client.most_at_once == 1
-    assert handler.info().logins == len(client.issued)
+    info = handler.info()  # on a busy machine some tokens were dead on arrival
+    assert info.logins + info.failed_logins == len(client.issued)
 
 
 # Waiting

@@ -117,6 +117,12 @@ def _is_done_before(verdict: _Verdict) -> bool:
     return verdict.is_a("40418", "") and verdict.service in _DONE_BEFORE
 
 
+def is_signature_refused(status_code: int, body: bytes) -> bool:
+    """Tell whether the response to a call refuses its signature, and says so."""
+    named = _verdict(status_code, body).is_a("401..", r"signature|string.?to.?sign")
+    return named and outcome(status_code, body) == "unauthorized"
+
+
 # The token endpoint.
 
 _URL = "check the token URL (PERMATA_SNAP_TOKEN_URL)"
