@@ -143,12 +143,14 @@ class CacheTokenStore(Sealed):
 
 
 class CacheExternalIds(Unpicklable):
-    """What a :class:`SnapReceiver` has seen, in a cache of the project that all processes share.
+    """The requests that all processes have seen, in a cache of the project that they share.
 
     ``"SNAP_INBOUND_EXTERNAL_IDS": "cache:default"``. Thread-safe; blocks as long as the cache.
     Raises TokenStoreError, on which requests are refused: for a cache that fails, and for one that
     keeps nothing. ``add()`` of the cache must be atomic, as with Redis, Memcached and a database,
-    but not FileBasedCache; and a cache that evicts entries lets a replay pass.
+    but not FileBasedCache; and a cache that evicts entries lets a replay pass. Its methods'
+    arguments are those of :class:`ExternalIds`: a ``key`` or a ``value`` is kept for so many
+    ``seconds``.
 
     Args:
         alias: The cache's name in ``CACHES``; ``default`` is there in every project.
