@@ -103,7 +103,11 @@ def _encodings(given: str, signature: bytes) -> list[str]:
 
 
 def shown_bytes(payload: bytes) -> str:
-    """Return bytes as text that a terminal shows, also where they are no UTF-8."""
+    """Return bytes as text that a terminal shows, also where they are no UTF-8.
+
+    Args:
+        payload: The bytes.
+    """
     return payload.decode(errors="backslashreplace")
 
 
