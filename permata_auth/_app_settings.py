@@ -65,7 +65,7 @@ class Settings(Mapping[str, str]):
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, Any] | None, prefix: str) -> Settings:
-        """Return the settings of an environment; what are settings already stay the same."""
+        """Return the settings of an environment; settings already made stay the same."""
         if isinstance(environ, Settings):
             return environ
         return cls({}, prefix=prefix) if environ is None else cls(environ, others={}, prefix=prefix)

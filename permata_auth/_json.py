@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -33,7 +34,12 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def strict_object(body: bytes, *, parse_int: Callable[[str], Any] = float) -> dict[str, Any]:
+def strict_object(
+    body: bytes,
+    *,
+    parse_int: Callable[[str], Any] = float,
+    parse_float: Callable[[str], float] = float,
+) -> dict[str, Any]:
     """Return the JSON object in ``body``, or raise BodyError.
 
     Refused is every body that two parsers could read in two ways: with a key twice, with NaN, in
@@ -42,15 +48,11 @@ def strict_object(body: bytes, *, parse_int: Callable[[str], Any] = float) -> di
     Args:
         body: As received.
         parse_int: Reads a whole number. A float by default: a long integer takes long to parse.
+        parse_float: Reads any other number; one that is too large becomes infinite by default.
     """
     reason = "the body is no JSON in UTF-8, or nested too deeply"
     try:
-        payload = json.loads(
-            body.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=parse_int,
-        )
+        payload = _decoder(parse_int, parse_float).decode(body.decode())
     except BodyError as refusal:
         reason = str(refusal)
     except (ValueError, RecursionError):
@@ -72,19 +74,42 @@ def plain_object(body: bytes) -> dict[str, Any]:
     Args:
         body: As received, of a bounded size.
     """
-    found = strict_object(body, parse_int=int)
-    level: list[Any] = [found]
-    for _ in range(MAX_DEPTH):
-        level = [each for value in level for each in _members(value)]
-        if any(isinstance(each, float) and math.isinf(each) for each in level):
-            raise BodyError("the body has a number that is too large")
-        if not level:
-            break
-    else:
+    found = strict_object(body, parse_int=int, parse_float=_finite)
+    # Most bodies have too few brackets to be walked.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and not _is_flat(found):
         raise BodyError("the body is nested too deeply")
     if _SURROGATE.search(body) and not _is_encodable(found):
         raise BodyError("the body has half a surrogate pair")
     return found
+
+
+@functools.lru_cache(maxsize=4)  # made anew, it costs more than a small body
+def _decoder(
+    parse_int: Callable[[str], Any], parse_float: Callable[[str], float]
+) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_unique,
+        parse_constant=_refuse_constant,
+        parse_int=parse_int,
+        parse_float=parse_float,
+    )
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise BodyError("the body has a number that is too large")
+    return found
+
+
+def _is_flat(found: dict[str, Any]) -> bool:
+    level: list[Any] = [found]
+    for _ in range(MAX_DEPTH):
+        members = [each for value in level for each in _members(value)]
+        level = [each for each in members if isinstance(each, dict | list)]
+        if not level:
+            return True
+    return False
 
 
 def _is_encodable(found: dict[str, Any]) -> bool:

@@ -34,7 +34,7 @@ class RotatingCredentials(Unpicklable):
     signature of a call: where they have changed, that is tried once more. A change never ends a
     live token. A ``load`` that fails, or does not return, leaves the last credentials in use, and
     is logged once. Thread-safe; a login or a call uses one set of credentials from its beginning to
-    its end. Raises what ``load`` raises, as a ConfigurationError.
+    its end. Raises the error of ``load``, as a ConfigurationError.
 
     Args:
         load: Returns the credentials, whole: a PermataCredentials, or another Scheme. It may block,
@@ -163,7 +163,7 @@ class RotatingCredentials(Unpicklable):
     if not TYPE_CHECKING:  # to a type checker every name would exist
 
         def __getattr__(self, name: str) -> Any:
-            """Return what else the current credentials have: ``token_url`` and so on."""
+            """Return the further members of the current credentials: ``token_url`` and so on."""
             if name.startswith("_") or name in ("rotation", "current"):  # not there yet
                 raise AttributeError(name)
             return getattr(self.current, name)
@@ -215,7 +215,7 @@ class _Reloads(Rotation):
         self._watching.append(weakref.ref(events, self._watching.remove))
 
     def look(self, timeout: float | None = None) -> None:
-        """Load now; what fails leaves everything as it is, and is logged once.
+        """Load now; a failure leaves everything as it is, and is logged once.
 
         Args:
             timeout: As in :meth:`check`.

@@ -37,6 +37,7 @@ from typing import Any
 
 import requests
 
+from .._app_settings import Settings
 from ..callback_status import CallbackStatusClient
 from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError, WebhookPayloadError
@@ -243,6 +244,16 @@ def status() -> None:
     """Check the settings and show the shared token, if any. Makes no login."""
     with _expected_errors():
         for name, value in _current().status().items():
+            click.echo(f"{name}: {value}")
+
+
+@commands.command()
+def snap() -> None:
+    """Check the settings for the bank's SNAP calls and show them. Issues no token."""
+    with _expected_errors():
+        from ._snap import inbound_summary  # noqa: PLC0415 - needs an extra
+
+        for name, value in inbound_summary(Settings(current_app.config)).items():
             click.echo(f"{name}: {value}")
 
 

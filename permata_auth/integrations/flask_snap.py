@@ -2,17 +2,24 @@
 
 ::
 
+    receiver = snap_receiver(app)
+    receiver.on_payment(book)
     app.register_blueprint(snap_blueprint(receiver))
+
+The settings are ``app.config["PERMATA_SNAP_INBOUND_CLIENT_KEY"]`` and so on, under the names of
+the environment variables; each that is not in ``app.config`` comes from the environment. ``flask
+permata snap`` shows them.
 """
 
 from __future__ import annotations
 
+from .._app_settings import Settings
 from ..snap_inbound import SnapReceiver
 from ..snap_inbound.checks import MAX_BODY_BYTES
 from ._snap import raw_path
 
 try:
-    from flask import Blueprint, Response, request
+    from flask import Blueprint, Flask, Response, request
     from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 except ModuleNotFoundError as _error:
     raise ImportError(
@@ -20,6 +27,17 @@ except ModuleNotFoundError as _error:
     ) from _error
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def snap_receiver(app: Flask) -> SnapReceiver:
+    """Return a new receiver from the settings of an application.
+
+    Raises ConfigurationError for settings that are wrong.
+
+    Args:
+        app: Its ``config`` has the settings; those that it lacks come from the environment.
+    """
+    return SnapReceiver.from_env(Settings(app.config))
 
 
 def snap_blueprint(receiver: SnapReceiver) -> Blueprint:

@@ -141,7 +141,7 @@ _NOT_ALLOWED: Kind = (
 )
 _UNAVAILABLE: Kind = (TokenEndpointUnavailableError, "wait, a later login may succeed")
 
-#: As :data:`_OUTCOMES`, with the error, and what to do.
+#: As :data:`_OUTCOMES`, with the error, and the advice.
 _TOKEN_ERRORS: tuple[tuple[str, str, Kind], ...] = (
     ("40304|429..|5....", "", _UNAVAILABLE),
     ("(400|401)..", r"time.?stamp", _CLOCK),
@@ -189,7 +189,7 @@ def token_error(
 
 
 def _clocks(headers: Mapping[str, str], form: str, secrets: Iterable[str]) -> str:
-    """Say what both clocks read: the bank means our time, or the form it is written in."""
+    """Show the time of both clocks: the bank means our time, or the form it is written in."""
     named = {name.lower(): value for name, value in headers.items()}
     shown = presentable(named.get("x-timestamp") or named.get("date"), secrets)
     theirs = f"the bank's response shows {shown}" if shown else "the response shows no time"

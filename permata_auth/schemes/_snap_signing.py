@@ -6,14 +6,13 @@ and security standards), and of banks where it is silent.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
@@ -89,22 +88,25 @@ def symmetric_signature(client_secret: bytes, message: bytes) -> bytes:
 
 
 class SymmetricSigner:
-    """Makes the signatures of one client secret: HMAC-SHA512, with the key's share of it done once.
+    """Makes the signatures of one client secret: HMAC, with the key's share of it done once.
 
     By RFC 2104 section 2, since ``hmac`` has no way of keying once that costs less. Thread-safe.
 
     Args:
-        client_secret: The key.
+        client_secret: The key, as it is.
+        algorithm: A hash function; SHA-512 by default, as the standard signs calls.
     """
 
-    def __init__(self, client_secret: bytes) -> None:
-        block = hashlib.sha512().block_size
+    def __init__(
+        self, client_secret: bytes, algorithm: Callable[[bytes], hashlib._Hash] = hashlib.sha512
+    ) -> None:
+        block = algorithm(b"").block_size
         key = client_secret
         if len(key) > block:
-            key = hashlib.sha512(key).digest()
+            key = algorithm(key).digest()
         key = key.ljust(block, b"\0")
-        self._inner = hashlib.sha512(bytes(byte ^ 0x36 for byte in key))
-        self._outer = hashlib.sha512(bytes(byte ^ 0x5C for byte in key))
+        self._inner = algorithm(bytes(byte ^ 0x36 for byte in key))
+        self._outer = algorithm(bytes(byte ^ 0x5C for byte in key))
 
     def signature(self, message: bytes) -> bytes:
         """Return the same as :func:`symmetric_signature`."""
@@ -112,6 +114,15 @@ class SymmetricSigner:
         inner.update(message)
         outer.update(inner.digest())
         return outer.digest()
+
+    def is_signature(self, signature: bytes, message: bytes) -> bool:
+        """Tell whether a signature is this signer's, in a time that does not say how far it fits.
+
+        Args:
+            signature: Its bytes, of any length.
+            message: The string to sign.
+        """
+        return hmac.compare_digest(self.signature(message), signature)
 
 
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
@@ -121,10 +132,17 @@ def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
         key: The private key.
         message: The string to sign.
     """
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - needs an extra
+    return key.sign(message, *_rsa_sha256()[1:])
+
+
+@functools.cache
+def _rsa_sha256() -> tuple[Any, ...]:
+    """Return what a wrong signature raises, the padding and the hash: imported when first used."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - needs an extra
+    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
 
-    return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+    return InvalidSignature, padding.PKCS1v15(), hashes.SHA256()
 
 
 def encoded(signature: bytes, encoding: str) -> str:
@@ -152,27 +170,25 @@ def decoded(signature: str, encoding: str) -> bytes | None:
     if encoding == "hex":
         return bytes.fromhex(signature) if re.fullmatch("([0-9a-fA-F]{2})+", signature) else None
     try:
-        found = base64.b64decode(signature, validate=True)
+        found = binascii.a2b_base64(signature)
     except ValueError:
         return None
-    # The last character may hold bits that count for nothing.
-    return found if base64.b64encode(found).decode() == signature else None
+    # The decoder skips what is no base64, and the last character may hold bits that count for
+    # nothing: only a text that comes out again is one.
+    return found if encoded(found, encoding) == signature else None
 
 
 def is_symmetric_signature(
-    signature: bytes, message: bytes, client_secrets: Iterable[bytes]
+    signature: bytes, message: bytes, signers: Iterable[SymmetricSigner]
 ) -> bool:
-    """Tell whether a signature was made with one of the secrets, in a time that does not say where.
+    """Tell whether a signature was made by one of the signers, in a time that does not say which.
 
     Args:
         signature: As :func:`decoded` returns it.
         message: The string to sign.
-        client_secrets: The current one, and while it changes the one before.
+        signers: Of the current secret, and while it changes of the one before.
     """
-    matches = [
-        hmac.compare_digest(symmetric_signature(secret, message), signature)
-        for secret in client_secrets
-    ]
+    matches = [signer.is_signature(signature, message) for signer in signers]
     return any(matches)
 
 
@@ -184,14 +200,11 @@ def is_asymmetric_signature(signature: bytes, message: bytes, keys: Iterable[RSA
         message: The string to sign.
         keys: The public halves.
     """
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - needs an extra
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
-
+    invalid_signature, *how = _rsa_sha256()
     for key in keys:
         try:
-            key.verify(signature, message, padding.PKCS1v15(), hashes.SHA256())
-        except InvalidSignature:
+            key.verify(signature, message, *how)
+        except invalid_signature:
             continue
         return True
     return False

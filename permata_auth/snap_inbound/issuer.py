@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
+import functools
+import hashlib
 import hmac
-import re
 import secrets
-import struct
-from collections.abc import Iterable
 
 from .. import _clock
+from ..schemes._snap_signing import SymmetricSigner
 
 _RANDOM_BYTES = 16
-_HEAD = struct.Struct(">Q16s")  # the expiry in POSIX microseconds, random bytes
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{75}")  # the head, and a MAC of 32 bytes
+_EXPIRY_CHARS = 16  # POSIX microseconds
+_HEAD_CHARS = _EXPIRY_CHARS + 2 * _RANDOM_BYTES
+_TOKEN_CHARS = _HEAD_CHARS + 64  # a MAC of 32 bytes
 
 
-def derived_key(secret: bytes, client_key: str) -> bytes:
+def derived_key(secret: bytes, client_key: str) -> SymmetricSigner:
     """Return the key that signs tokens, for this purpose and client alone (HKDF-SHA256, RFC 5869).
 
     Args:
@@ -25,54 +25,39 @@ def derived_key(secret: bytes, client_key: str) -> bytes:
     """
     extracted = hmac.digest(b"permata-auth", secret, "sha256")
     info = f"snap inbound token\n{client_key}".encode()
-    return hmac.digest(extracted, info + b"\x01", "sha256")
+    return SymmetricSigner(hmac.digest(extracted, info + b"\x01", "sha256"), hashlib.sha256)
 
 
-class Keys:
-    """The keys of one client's tokens, derived again when the secrets change. Thread-safe.
-
-    Args:
-        client_key: The X-CLIENT-KEY of the bank.
-    """
-
-    def __init__(self, client_key: str) -> None:
-        self._client_key = client_key
-        self._last: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ())
-
-    def of(self, secrets: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """Return one key for each secret, in their order."""
-        last = self._last
-        if last[0] is not secrets:
-            # One assignment: another thread sees the old pair or the new one.
-            last = (secrets, tuple(derived_key(each, self._client_key) for each in secrets))
-            self._last = last
-        return last[1]
-
-
-def issue(key: bytes, life_secs: float) -> str:
-    """Return a new token: 75 characters of URL-safe base64, of which 128 bits are random.
+def issue(key: SymmetricSigner, life_secs: float) -> str:
+    """Return a new token: 112 hexadecimal digits, of which 128 bits are random.
 
     Args:
         key: As :func:`derived_key` returns it.
         life_secs: How long it lives.
     """
     expiry = round((_clock.wall() + life_secs) * 1_000_000)
-    head = _HEAD.pack(expiry, secrets.token_bytes(_RANDOM_BYTES))
-    token = base64.urlsafe_b64encode(head + hmac.digest(key, head, "sha256"))
-    return token.rstrip(b"=").decode()
+    head = f"{expiry:016x}{secrets.token_hex(_RANDOM_BYTES)}"
+    return head + key.signature(head.encode()).hex()
 
 
-def is_valid(token: str, keys: Iterable[bytes]) -> bool:
+def is_valid(token: str, keys: tuple[SymmetricSigner, ...]) -> bool:
     """Tell whether a token was issued with one of the keys, and lives.
 
     Args:
-        token: As it was received, printable ASCII.
+        token: As it was received, any text.
         keys: The current one, and those before it.
     """
-    if not _TOKEN.fullmatch(token):
-        return False
-    data = base64.urlsafe_b64decode(f"{token}=")
-    head, mac = data[: _HEAD.size], data[_HEAD.size :]
-    # All of them, so that the time taken does not tell which one matched.
-    matches = [hmac.compare_digest(hmac.digest(key, head, "sha256"), mac) for key in keys]
-    return any(matches) and _clock.wall() * 1_000_000 < _HEAD.unpack(head)[0]
+    # Other texts than ASCII are nothing that compare_digest() takes.
+    is_readable = len(token) == _TOKEN_CHARS and token.isascii()
+    return is_readable and _clock.wall() * 1_000_000 < _expiry(token, keys)
+
+
+@functools.lru_cache(maxsize=64)  # the bank has one token for the calls of many minutes
+def _expiry(token: str, keys: tuple[SymmetricSigner, ...]) -> int:
+    """Return when a token ends, in POSIX microseconds; 0 for one that was not issued here."""
+    head, mac = token[:_HEAD_CHARS], token[_HEAD_CHARS:]
+    message = head.encode()
+    # All of them, so that the time taken does not tell which one matched. No other text is read
+    # than one that was written here.
+    matches = [hmac.compare_digest(key.signature(message).hex(), mac) for key in keys]
+    return int(head[:_EXPIRY_CHARS], 16) if any(matches) else 0

@@ -24,7 +24,7 @@ from .services import (
     VaPayment,
     VaReceipt,
 )
-from .settings import DEFAULTS, examine, from_texts, named
+from .settings import DEFAULTS, examine, read
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -56,7 +56,7 @@ class SnapReceiver(Answering, Unpicklable):
         token_key: The key that signs issued tokens, at least 16 bytes; several are taken as
             ``client_secrets`` are. None derives it from each of the client secrets.
         max_skew_secs: How far X-TIMESTAMP may be from this machine's clock, 60 to 3600 s. 300 by
-            default, between what banks are known to use.
+            default, between the values that banks are known to use.
         time_limit_secs: How long a function may take before the bank is answered with 504. 8 s by
             default, since a bank is known to wait for 10.
         token_ttl_secs: How long a token lives, in seconds; 900 by default, as in the standard.
@@ -119,11 +119,13 @@ class SnapReceiver(Answering, Unpicklable):
         """Read ``PERMATA_SNAP_INBOUND_CLIENT_KEY`` and so on.
 
         ``…INBOUND_CLIENT_KEY``, ``…INBOUND_CLIENT_SECRET`` and ``…_PREVIOUS`` while it changes,
-        ``…BANK_PUBLIC_KEY`` or ``…BANK_PUBLIC_KEY_FILE`` (read again when it changes),
+        ``…BANK_PUBLIC_KEY``,
         ``…INBOUND_EXTERNAL_IDS`` (the URL of a Redis), ``…INBOUND_TOKEN_KEY``, ``…_TOKEN_TTL``,
         ``…_MAX_SKEW``, ``…_TIME_LIMIT``, ``…_SIGNED_PREFIX``, ``…_PARTNER_ID``, ``…_CHANNEL_ID``,
         ``…_DUPLICATES``, ``…_SIGNATURE``; and ``…SIGNATURE_ENCODING``, ``…CANONICALIZER``,
-        ``…ALLOW_SHORT_KEY``. Blank is unset. Raises one ConfigurationError that names every
+        ``…ALLOW_SHORT_KEY``. Blank is unset. The value of each may be in a file, which ``…_FILE``
+        names, or in the folders of secrets of :mod:`permata_auth.credentials`; keys and secrets are
+        read again when theirs changes. Raises one ConfigurationError that names every
         variable that is missing or wrong, and shows no value.
 
         Args:
@@ -132,12 +134,8 @@ class SnapReceiver(Answering, Unpicklable):
             external_ids: In place of the variable, for ids that are kept elsewhere.
             on_event: As of the class.
         """
-        texts, problems = from_texts(os.environ if environ is None else environ, prefix)
-        values = {**DEFAULTS, **texts}
-        if external_ids is not None:
-            values["external_ids"] = external_ids
-        error = examine(values, problems, named(prefix))[1]
-        del environ, texts  # error reports show the locals of a frame
+        values, _, error = read(os.environ if environ is None else environ, prefix, external_ids)
+        del environ, _  # error reports show the locals of a frame
         if error is not None:
             del values
             raise error

@@ -10,12 +10,13 @@ from typing import Any
 import attrs
 
 from .._settings import finite_seconds, flag_or_none, seconds, text_problem
+from .._sources import sources
 from ..exceptions import ConfigurationError
-from ..schemes._snap_signing import ENCODINGS
+from ..schemes._snap_signing import ENCODINGS, SymmetricSigner
 from ..schemes.canonical import CANONICALIZERS
 from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
-from .issuer import Keys
-from .sources import KeyFile, Source, public_keys, secrets
+from .issuer import derived_key
+from .sources import Prepared, Source, Watched, public_keys, secrets
 
 MIN_SKEW_SECS, MAX_SKEW_SECS = 60.0, 3600.0
 MAX_TOKEN_TTL_SECS = 86_400.0
@@ -33,7 +34,6 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _VARIABLES = {
     "client_key": "INBOUND_CLIENT_KEY",
     "bank_public_keys": "BANK_PUBLIC_KEY",
-    "bank_public_key_file": "BANK_PUBLIC_KEY_FILE",
     "client_secrets": "INBOUND_CLIENT_SECRET",
     "previous_secret": "INBOUND_CLIENT_SECRET_PREVIOUS",
     "external_ids": "INBOUND_EXTERNAL_IDS",
@@ -50,6 +50,14 @@ _VARIABLES = {
     "canonicalizer": "CANONICALIZER",
     "allow_short_key": "ALLOW_SHORT_KEY",
 }
+#: Fields that are read again when a file of theirs changes, with those that hold their values.
+_SECRETS = {
+    "bank_public_keys": ("bank_public_keys",),
+    "client_secrets": ("client_secrets", "previous_secret"),
+    "token_key": ("token_key",),
+}
+#: Before the names of all settings, those of other directions too.
+_HOUSE = "PERMATA_"
 _DURATIONS = ("max_skew_secs", "time_limit_secs", "token_ttl_secs")
 
 
@@ -111,32 +119,70 @@ class Rules:
     signature: str
     signature_encoding: str
     canonicalizer: str
-    keys: Keys = attrs.field(init=False, repr=False)
+    _signers: Prepared[SymmetricSigner] = attrs.field(init=False, repr=False)
+    _token_keys: Prepared[SymmetricSigner] = attrs.field(init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "keys", Keys(self.client_key))
+    @_signers.default
+    def _new_signers(self) -> Prepared[SymmetricSigner]:
+        return Prepared(SymmetricSigner)
+
+    @_token_keys.default
+    def _new_token_keys(self) -> Prepared[SymmetricSigner]:
+        return Prepared(lambda secret: derived_key(secret, self.client_key))
+
+    def summary(self) -> dict[str, str]:
+        """Describe these rules; shows neither a secret nor a key."""
+        ids = repr(self.external_ids)
+        if isinstance(self.external_ids, MemoryExternalIds):
+            ids = "in this process's memory: several workers take a replayed request once each"
+        return {
+            "client key": self.client_key,
+            "keys of the bank": str(len(self.bank_public_keys.get())),
+            "client secrets": str(len(self.client_secrets.get())),
+            "signature": f"{self.signature}, {self.signature_encoding}, {self.canonicalizer}",
+            "signed prefix": self.signed_prefix or "none, the path as it is received",
+            "partner and channel": f"{self.partner_id or 'any'}, {self.channel_id or 'any'}",
+            "window": f"{self.max_skew_secs:g} s",
+            "tokens live": f"{self.token_ttl_secs} s",
+            "time limit": f"{self.time_limit_secs:g} s",
+            "repeated ids": self.duplicates,
+            "external ids": ids,
+        }
+
+    def signers(self) -> tuple[SymmetricSigner, ...]:
+        """Return the signers that the bank may have signed a call with."""
+        return self._signers.of(self.client_secrets.get())
+
+    def token_keys(self) -> tuple[SymmetricSigner, ...]:
+        """Return the keys of tokens: the one to issue with, and then those to verify with."""
+        return self._token_keys.of(self.token_key.get() or self.client_secrets.get())
 
 
 def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the arguments that variables hold, and the problem of each wrong one, by field.
 
     Args:
-        environ: The variables; blank is unset.
+        environ: The variables; blank is unset. Files may hold values in their place.
         prefix: Of their names.
     """
-    texts = {field: environ.get(prefix + name, "").strip() for field, name in _VARIABLES.items()}
+    found = sources(environ, _HOUSE if prefix.startswith(_HOUSE) else prefix)
+    names = {field: prefix + name for field, name in _VARIABLES.items()}
+    texts = {field: found.get(name, "").strip() for field, name in names.items()}
     values: dict[str, Any] = {field: text for field, text in texts.items() if text}
-    problems: dict[str, str] = {}
-    previous = values.pop("previous_secret", None)
-    if "client_secrets" in values:
-        values["client_secrets"] = [values["client_secrets"], *([previous] if previous else [])]
-    elif previous:
-        problems["client_secrets"] = "is missing, and the one before it is set"
-    file = values.pop("bank_public_key_file", None)
-    if file and "bank_public_keys" in values:
-        problems["bank_public_keys"] = "and a file of it are both set; leave one of the two"
-    elif file:
-        values["bank_public_keys"] = KeyFile(file)
+    problems = {
+        field: f"cannot be read: {found.problems[name]}"
+        for field, name in names.items()
+        if name in found.problems
+    }
+    if values.pop("previous_secret", None) and "client_secrets" not in values:
+        problems.setdefault("client_secrets", "is missing, and the one before it is set")
+    if "previous_secret" in problems:
+        problems.setdefault("client_secrets", problems.pop("previous_secret"))
+    for field, parts in _SECRETS.items():
+        if field in values:
+            watched = Watched(found, [names[part] for part in parts])
+            is_fixed = not any(names[part] in found.files for part in parts)
+            values[field] = [texts[part] for part in parts if texts[part]] if is_fixed else watched
     for field in _DURATIONS:
         if field in values:
             values[field] = _number(values[field])
@@ -145,6 +191,24 @@ def from_texts(environ: Mapping[str, str], prefix: str) -> tuple[dict[str, Any],
     if "external_ids" in values:
         _open_external_ids(values, problems)
     return values, problems
+
+
+def read(
+    environ: Mapping[str, str], prefix: str, external_ids: ExternalIds | None = None
+) -> tuple[dict[str, Any], Rules | None, Exception | None]:
+    """Return the arguments that variables hold, and what :func:`examine` returns for them.
+
+    Args:
+        environ: The variables; blank is unset. Files may hold values in their place.
+        prefix: Of their names.
+        external_ids: In place of the variable.
+    """
+    texts, problems = from_texts(environ, prefix)
+    if external_ids is not None:
+        texts["external_ids"] = external_ids
+        problems.pop("external_ids", None)
+    values = {**DEFAULTS, **texts}
+    return values, *examine(values, problems, named(prefix))
 
 
 def named(prefix: str) -> Callable[[str], str]:

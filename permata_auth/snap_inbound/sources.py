@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .._logging import Log, describe
 from .._pem import load_public_keys
+from .._sources import Sources
 from ..exceptions import ConfigurationError
 
 logger = Log(__name__)
 
 _T = TypeVar("_T")
-
-_MAX_FILE_BYTES = 64 * 1024
 
 
 class Source(Generic[_T]):
@@ -57,27 +54,50 @@ class Source(Generic[_T]):
                 logger.warning("%s: the old ones stay in use: %s", self._name, describe(error))
 
 
-class KeyFile:
-    """The text of a file, read again when the file has changed. Thread-safe.
+class Prepared(Generic[_T]):
+    """What is made of secrets before it can sign, made again when they change. Thread-safe.
 
     Args:
-        path: Of a file of at most 64 KiB.
+        make: Called with one secret.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = Path(path)
-        self._seen: tuple[object, str] = (None, "")
+    def __init__(self, make: Callable[[bytes], _T]) -> None:
+        self._make = make
+        self._last: tuple[tuple[bytes, ...], tuple[_T, ...]] = ((), ())
 
-    def __call__(self) -> str:
-        try:
-            found = self._path.stat()
-            mark = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if mark != self._seen[0]:
-                if not self._path.is_file() or found.st_size > _MAX_FILE_BYTES:
-                    raise ConfigurationError("names no file of at most 64 KiB")
-                self._seen = (mark, self._path.read_bytes().decode("utf-8-sig"))
-        except (OSError, UnicodeError):
-            raise ConfigurationError("names a file that cannot be read") from None
+    def of(self, secrets: tuple[bytes, ...]) -> tuple[_T, ...]:
+        """Return what is made of each secret, in their order.
+
+        Args:
+            secrets: As :meth:`Source.get` returns them.
+        """
+        last = self._last
+        if last[0] is not secrets:
+            # One assignment: another thread sees the old pair or the new one.
+            last = self._last = (secrets, tuple(map(self._make, secrets)))
+        return last[1]
+
+
+class Watched:
+    """The texts of settings, read again when a file of theirs has changed. Thread-safe.
+
+    Args:
+        sources: Where the settings are.
+        names: Of the variables; those that are blank are left out.
+    """
+
+    def __init__(self, sources: Sources, names: Iterable[str]) -> None:
+        self._sources, self._names = sources, tuple(names)
+        self._seen: tuple[object, tuple[str, ...]] = (None, ())
+
+    def __call__(self) -> tuple[str, ...]:
+        stamp = self._sources.stamp()
+        if stamp != self._seen[0]:
+            found = self._sources.fresh()
+            texts = [found.get(name, "").strip() for name in self._names]
+            found.check()
+            # One assignment: another thread sees the old pair or the new one.
+            self._seen = (stamp, tuple(text for text in texts if text))
         return self._seen[1]
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from permata_auth import _clock
 
-from . import bench_sign, bench_snap
+from . import bench_sign, bench_snap, bench_snap_inbound
 from .adapters import PermataAuth
 from .endpoint import Endpoint
 from .peers import LATENCY, herd, time_calls
@@ -77,6 +77,11 @@ def sign(port: int, quick: bool) -> dict:
 def snap(port: int, quick: bool) -> dict:
     """Signing one request of 2 KiB and one login in SNAP, over the bare computation."""
     return bench_snap.measure(rounds=50 if quick else bench_snap.ROUNDS)
+
+
+def snap_inbound(port: int, quick: bool) -> dict:
+    """Verifying one call of 2 KiB and one request for a token, over the bare cryptography."""
+    return bench_snap_inbound.measure(rounds=50 if quick else bench_snap_inbound.ROUNDS)
 
 
 def cold_500(port: int, quick: bool) -> dict:

@@ -78,6 +78,19 @@ class Suite:
             text = f"{ratio:.2f} x ({found[ours]:.1f} µs / {found[bare]:.1f} µs)"
             self._row(what, text, "≤ 1.5 x", ratio <= 1.5)
 
+    def snap_inbound(self) -> None:
+        found = self._ours("snap_inbound")
+        for ours, bare, what in (
+            ("verify", "bare", "Verifying a call of 2 KiB in SNAP over the bare cryptography"),
+            ("verify_spaced", "bare", "The same with spaces in its strings"),
+            ("process", "bare", "The same with the answer, the function and its thread"),
+            ("verify_token_request", "rsa", "Verifying a token request over the bare RSA"),
+        ):
+            ratio = found[ours] / found[bare]
+            text = f"{ratio:.2f} x ({found[ours]:.1f} µs / {found[bare]:.1f} µs)"
+            target, is_met = ("-", "-") if ours == "process" else ("≤ 2 x", ratio <= 2)
+            self._row(what, text, target, is_met)
+
     def cold_500(self) -> None:
         found = [self._ours("cold_500") for _ in range(1 if self.quick else 5)]
         logins = max(max(run["logins"], run["tokens"]) for run in found)

@@ -239,3 +239,32 @@ def test_without_cryptography_a_receiver_says_what_to_install():
         """
     )
     assert "pip install 'permata-auth[snap]'" in ended.out, ended.err
+
+
+def test_any_setting_may_be_in_a_file(tmp_path):
+    (tmp_path / "permata_snap_inbound_client_key").write_text(f"{CLIENT_KEY}\n")
+    environ = {**ENVIRON, "PERMATA_SECRETS_DIR": str(tmp_path)}
+    del environ["PERMATA_SNAP_INBOUND_CLIENT_KEY"]
+    assert Caller(SnapReceiver.from_env(environ)).ask_token().code == "2007300"
+
+
+def test_secrets_in_files_are_read_again_when_they_have_changed(tmp_path):
+    file, before = tmp_path / "secret", tmp_path / "before"
+    file.write_text(f"{SECRET}\n")
+    before.write_text("example-old-secret\n")
+    made = from_env(
+        INBOUND_CLIENT_SECRET="",
+        INBOUND_CLIENT_SECRET_FILE=str(file),
+        INBOUND_CLIENT_SECRET_PREVIOUS_FILE=str(before),
+    )
+    made.on("/qr/qr-mpm-notify", 52, lambda call: {})
+    bank = Caller(made)
+    assert bank.call().code == "2005200"
+    assert bank.call(secret="example-old-secret").code == "2005200"
+    file.write_text("example-new-secret\n")
+    before.write_text(f"{SECRET}\n")
+    assert bank.call(secret="example-new-secret").code == "2005200"
+    assert bank.call(secret=SECRET).code == "2005200"
+    assert bank.call(secret="example-old-secret").code == "4015200"
+    file.unlink()
+    assert bank.call(secret="example-new-secret").code == "2005200"

@@ -245,12 +245,11 @@ def test_a_token_is_bound_to_its_client(bank):
 def test_no_changed_token_is_taken(bank):
     token = bank.token
     for at in range(len(token)):
-        for change in ("A", "_"):
+        for change in ("0", "a", "A", "é"):
             wrong = token[:at] + change + token[at + 1 :]
-            # The last character has two bits that count for nothing.
-            if wrong != token and at != len(token) - 1:
+            if wrong != token:
                 assert bank.call(token=wrong).code == "4015201"
-    for wrong in ("", "x", token + "A", token[:-1], token + "=", token.lower()):
+    for wrong in ("", "x", token + "A", token[:-1], token + "=", token.upper()):
         assert bank.call(token=wrong).code == "4015201"
 
 

@@ -9,6 +9,7 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 
 from ...events import Event
+from ...snap_inbound import SnapReceiver
 from .._services import Services
 from ._settings import DjangoSettings
 
@@ -22,6 +23,11 @@ class DjangoServices(Services):
 
     def __init__(self) -> None:
         super().__init__(DjangoSettings())
+
+    @property
+    def receiver(self) -> SnapReceiver:
+        """The receiver of the bank's calls, the same for all threads."""
+        return self._once("receiver", self._settings.receiver)
 
     def _event_hook(self) -> Callable[[Event], object] | None:
         return self._settings.event_hook()

@@ -17,6 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import _clock
 from ..._process import PerProcess
+from ..._settings import Unpicklable
 from ...exceptions import TokenStoreError
 from ...stores._sealed import Sealed, wait_for
 from ...tokens import AccessToken
@@ -138,12 +139,52 @@ class CacheTokenStore(Sealed):
         return f"{self._name(key)}:{digest}"
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        try:
-            return self._connection.get().ask(method, *arguments)
-        except Exception as error:
-            reason = type(error).__name__
-        # Out here, so that it is chained to nothing: a client's error may quote its command.
-        raise TokenStoreError(f"the cache {self._alias!r} failed ({reason})")
+        return _asked(self._connection, self._alias, method, *arguments)
+
+
+class CacheExternalIds(Unpicklable):
+    """What a :class:`SnapReceiver` has seen, in a cache of the project that all processes share.
+
+    ``"SNAP_INBOUND_EXTERNAL_IDS": "cache:default"``. Thread-safe; blocks as long as the cache.
+    Raises TokenStoreError, on which requests are refused: for a cache that fails, and for one that
+    keeps nothing. ``add()`` of the cache must be atomic, as with Redis, Memcached and a database,
+    but not FileBasedCache; and a cache that evicts entries lets a replay pass.
+
+    Args:
+        alias: The cache's name in ``CACHES``; ``default`` is there in every project.
+        prefix: Begins the name of every entry, so that a cache may be shared with other programs.
+    """
+
+    _why_unpicklable = "it owns network connections; make one in each process"
+
+    def __init__(self, alias: str = "default", *, prefix: str = "permata-snap:") -> None:
+        self._alias, self._prefix = alias, prefix
+        self._connection = PerProcess(lambda: _Connection(caches.create_connection(alias)))
+
+    def __repr__(self) -> str:
+        return f"<CacheExternalIds {self._alias!r}>"
+
+    def add(self, key: str, seconds: float) -> bool:
+        is_added = bool(self._ask("add", self._prefix + key, b"-", math.ceil(seconds)))
+        if self.load(key) is None:  # a cache that ignores its errors, or DummyCache
+            raise TokenStoreError(f"the cache {self._alias!r} does not keep what is added")
+        return is_added
+
+    def keep(self, key: str, seconds: float) -> None:
+        self._ask("touch", self._prefix + key, math.ceil(seconds))
+
+    def release(self, key: str) -> None:
+        self._ask("delete", self._prefix + key)
+
+    def save(self, key: str, value: bytes, seconds: float) -> None:
+        self._ask("set", self._prefix + key, value, math.ceil(seconds))
+
+    def load(self, key: str) -> bytes | None:
+        found: bytes | None = self._ask("get", self._prefix + key)
+        return found
+
+    def _ask(self, method: str, *arguments: Any) -> Any:
+        return _asked(self._connection, self._alias, method, *arguments)
 
 
 @attrs.frozen(eq=False)
@@ -161,6 +202,15 @@ class _Connection:
         # Not every client may be used by two threads at once.
         with self.lock, _own_databases(self.cache):
             return getattr(self.cache, method)(*arguments)
+
+
+def _asked(connection: PerProcess[_Connection], alias: str, method: str, *arguments: Any) -> Any:
+    try:
+        return connection.get().ask(method, *arguments)
+    except Exception as error:
+        reason = type(error).__name__
+    # Out here, so that it is chained to nothing: a client's error may quote its command.
+    raise TokenStoreError(f"the cache {alias!r} failed ({reason})")
 
 
 @contextmanager

@@ -12,9 +12,13 @@ permata_auth.E006         ``APP_SECRETS``, ``ALLOW_UNSIGNED_WEBHOOKS`` or
 permata_auth.E007         the settings are right one by one, but not together
 permata_auth.E008         ``CLIENT_CERT``, ``CLIENT_KEY``, ``CLIENT_KEY_PASSWORD``, ``CA_BUNDLE`` or
                           ``PROXY`` is wrong
+permata_auth.E009         a setting ``SNAP_INBOUND_…`` or ``SNAP_BANK_PUBLIC_KEY`` is wrong, where
+                          one of them is set
 permata_auth.W001         ``check --deploy``: webhooks are taken from anybody
 permata_auth.W002         ``check --deploy``: the cache of ``TOKEN_STORE`` is not shared
 permata_auth.W003         webhooks are answered with 503: there is no app secret
+permata_auth.W004         ``check --deploy``: ``SNAP_INBOUND_EXTERNAL_IDS`` is not shared, so that
+                          each process takes a replayed request of the bank once
 ========================  ======================================================================
 """
 
@@ -24,7 +28,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
-from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 
 from ..._settings import url_problem
@@ -32,7 +35,7 @@ from ...exceptions import ConfigurationError
 from ...schemes.classic import PermataCredentials
 from ...schemes.snap import SnapCredentials
 from ._services import DjangoServices
-from ._settings import DjangoSettings
+from ._settings import DjangoSettings, is_of_one_process
 
 _KNOWN = {
     *(field.name.upper() for field in attrs.fields(PermataCredentials)),
@@ -89,9 +92,16 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
                 id="permata_auth.W001",
             )
         )
+    if there.has_inbound() and not there.shares_external_ids():
+        found.append(
+            Warning(
+                "Each process takes a replayed request of the bank once.",
+                hint="Set PERMATA_SNAP_INBOUND_EXTERNAL_IDS to a Redis, or a cache that is shared.",
+                id="permata_auth.W004",
+            )
+        )
     alias = there.cache_alias()
-    backend = str(settings.CACHES[alias].get("BACKEND")) if alias else ""
-    if backend.endswith(("LocMemCache", "DummyCache")):
+    if is_of_one_process(alias):
         found.append(
             Warning(
                 f"The cache {alias!r} shares nothing between processes: each logs in by itself.",
@@ -126,6 +136,7 @@ def _wrong(there: DjangoSettings) -> Iterator[CheckMessage]:
         ("E006", there.app_secrets),
         ("E006", there.allows_unsigned),
         ("E006", there.verify_token),
+        ("E009", lambda: there.inbound() if there.has_inbound() else None),
     ]
     for number, check in checks:
         yield from _failure(number, check)
