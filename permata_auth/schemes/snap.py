@@ -220,7 +220,7 @@ class SnapCredentials(SnapSettings):
 
     def _channel_id(self) -> str:
         if self.channel_id is None:
-            raise ConfigurationError("channel_id is needed to sign calls (PERMATA_SNAP_CHANNEL_ID)")
+            raise ConfigurationError("channel_id is needed to sign calls")
         return self.channel_id
 
     def _new_external_id(self, posix: int) -> str:
