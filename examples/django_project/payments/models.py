@@ -15,7 +15,7 @@ class Invoice(models.Model):
     amount: models.DecimalField[Decimal, Decimal] = models.DecimalField(
         max_digits=18, decimal_places=2
     )
-    payment_id: models.CharField[str | None, str | None] = models.CharField(  # noqa: DJ001 - unique
+    payment_id: models.CharField[str | None, str | None] = models.CharField(
         max_length=128, null=True, unique=True
     )
 
