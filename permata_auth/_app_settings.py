@@ -26,9 +26,14 @@ _FLAGS = (
     "PERMATA_ALLOW_UNSIGNED_WEBHOOKS",
     "PERMATA_BACKGROUND",
     "PERMATA_CLOCK_CORRECTION",
+    "PERMATA_SNAP_ALLOW_INSECURE_HTTP",
+    "PERMATA_SNAP_ALLOW_SHORT_KEY",
+    "PERMATA_SNAP_SIGN_QUERY",
     "PERMATA_STOP_WHEN_IDLE",
     "PERMATA_WARM_UP",
 )
+#: May be an int in an application's settings.
+_NUMBERS = ("PERMATA_SNAP_EXTERNAL_ID_LENGTH",)
 _STORE_METHODS = ("load", "save", "discard", "lock")
 
 
@@ -60,7 +65,7 @@ class Settings(Mapping[str, str]):
 
     @classmethod
     def of_environment(cls, environ: Mapping[str, Any] | None, prefix: str) -> Settings:
-        """Return the settings of an environment; what are settings already stay the same."""
+        """Return the settings of an environment; settings already made stay the same."""
         if isinstance(environ, Settings):
             return environ
         return cls({}, prefix=prefix) if environ is None else cls(environ, others={}, prefix=prefix)
@@ -69,7 +74,7 @@ class Settings(Mapping[str, str]):
         value = self.raw(name)
         if value is None:
             raise KeyError(name)
-        if isinstance(value, int) and name in _FLAGS:
+        if isinstance(value, int) and name in (*_FLAGS, *_NUMBERS):
             return str(value)
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
@@ -164,7 +169,9 @@ class Settings(Mapping[str, str]):
 
     def allows_insecure_http(self) -> bool:
         """Tell whether plain http is allowed; a value that is no flag is named by credentials()."""
-        return flag_or_none(self.raw("PERMATA_ALLOW_INSECURE_HTTP")) is True
+        is_snap = str(self.raw("PERMATA_SCHEME")).strip().lower() == "snap"
+        name = f"PERMATA_{'SNAP_' if is_snap else ''}ALLOW_INSECURE_HTTP"
+        return flag_or_none(self.raw(name)) is True
 
     def webhook_arguments(self) -> dict[str, Any]:
         """Return all arguments of a WebhookProcessor except its client."""

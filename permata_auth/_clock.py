@@ -25,7 +25,7 @@ def _running_clock() -> Callable[[], float]:
 #: the system has CLOCK_BOOTTIME it goes on while the machine is suspended, as a token's life does.
 now: Callable[[], float] = _running_clock()
 
-#: POSIX seconds of the wall clock: for what people and the bank read.
+#: POSIX seconds of the wall clock: for texts that people and the bank read.
 wall: Callable[[], float] = time.time
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

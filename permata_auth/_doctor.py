@@ -26,7 +26,8 @@ from .exceptions import (
     TransportError,
 )
 from .login import LoginClient, RetryPolicy
-from .schemes.base import Scheme, is_signature_rejected
+from .schemes.base import Scheme, is_signature_rejected, is_timestamp_rejected
+from .schemes.setting_names import SettingNames, setting_names
 from .stores.base import TokenStore, bound
 from .tokens import AccessToken
 from .transport import Transport, session_by
@@ -150,7 +151,7 @@ class Examination:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise TransportError(
-                f"{host} is not known here; check PERMATA_TOKEN_URL, or this machine's DNS"
+                f"{host} is not known here; check {self._names.token_url}, or this machine's DNS"
             ) from None
         return f"{host} is {', '.join(sorted({str(each[4][0]) for each in found}))}"
 
@@ -230,14 +231,15 @@ class Examination:
             raise SignatureError("the bank rejects a token it has just issued; ask the bank")
         if is_signature_rejected(self._known(), status, body):
             raise SignatureError(
-                "the bank does not accept the signature; check PERMATA_STATIC_KEY and "
-                "PERMATA_CANONICALIZER"
+                f"the bank does not accept the signature; check {self._names.signature}"
             )
+        if is_timestamp_rejected(self._known(), status, body):
+            raise ClockError("the bank does not accept the timestamp; check this machine's clock")
         if is_temporary(status):
             raise unavailable(status)
         if status in (401, 403):
             raise SignatureError(
-                f"the bank answered HTTP {status}; check PERMATA_ORGANIZATION_NAME, "
+                f"the bank answered HTTP {status}; check {self._names.caller}, "
                 "and ask the bank whether this client may use that URL"
             )
         return f"accepted, the signed call was answered with HTTP {status}"
@@ -265,6 +267,10 @@ class Examination:
         if self._credentials is None:
             raise _Skipped("needs a configuration")
         return self._credentials
+
+    @property
+    def _names(self) -> SettingNames:
+        return setting_names(self._known())
 
     @property
     def _endpoint(self) -> SplitResult:

@@ -90,7 +90,7 @@ class Flight(Generic[_T]):
         self.until = _clock.now() + budget
 
 
-#: A function that does what takes time, and returns one that makes its result count.
+#: A function that does the slow part, and returns one that makes its result count.
 Work = Callable[[Flight[_T]], Callable[[], _T]]
 
 
@@ -139,7 +139,7 @@ class SingleFlight(Generic[_T]):
         budget has passed, and TransportError to a call from within ``work``.
 
         Args:
-            work: Does what takes time, and returns a function that makes its result count. That
+            work: Does the slow part, and returns a function that makes its result count. That
                 function runs before any caller wakes, and not at all if the call was abandoned.
             timeout: The seconds to wait at most; None: the budget.
         """

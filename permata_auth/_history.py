@@ -1,4 +1,4 @@
-"""What became of a handler's logins, for those who ask how it is."""
+"""The outcomes of a handler's logins, for its state and its health."""
 
 from __future__ import annotations
 

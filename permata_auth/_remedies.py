@@ -24,7 +24,7 @@ class Remedies:
         self._tried: set[str] = set()
 
     def signer(self) -> Scheme:
-        """Return what to sign the call with now; its response goes to :meth:`apply`."""
+        """Return the credentials to sign the call with now; its response goes to :meth:`apply`."""
         self._signed_by = self._other or self._rotation.current
         return self._signed_by
 

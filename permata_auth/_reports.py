@@ -1,4 +1,4 @@
-"""What callers report of a token: the bank has rejected it, or accepted a call with it."""
+"""Reports of callers on a token: the bank has rejected it, or accepted a call with it."""
 
 from __future__ import annotations
 

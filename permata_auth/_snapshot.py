@@ -1,4 +1,4 @@
-"""A token as calls read it without a lock, and what calls with it have shown."""
+"""A token as calls read it without a lock, and the outcome of calls with it."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Sources(Mapping[str, Any]):
             raise ConfigurationError("; ".join(self.problems.values()))
 
     def stamp(self) -> object:
-        """Return what changes when one of the files changes, appears or is gone.
+        """Return a mark that changes when one of the files changes, appears or is gone.
 
         Looks at files, and opens none. So that no change is missed that is as young as the last
         look, the stamp of a file changes once more when it has not been written to for a while.

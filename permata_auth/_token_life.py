@@ -45,7 +45,7 @@ from .login import LoginClient
 from .stores.sharing import SharedToken, Turn, Unshared
 from .tokens import AccessToken
 
-#: By the public module's name, which is what people configure.
+#: By the name of the public module, which people configure.
 logger = Log("permata_auth.handler")
 
 #: So that tokens which die at once cost one call a few logins, not an endless number.
@@ -184,7 +184,7 @@ class TokenLife:
     def _renew(
         self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]
     ) -> Callable[[], Snapshot]:
-        """Get the newest token there is, on the flight's thread; return what puts it in place."""
+        """Get the newest token there is, on the flight's thread; return the step that puts it in."""
         snapshot = self._snapshot
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
             # Another flight has landed since this one's caller looked.
@@ -335,7 +335,7 @@ def _named(error: BaseException) -> dict[str, str]:
 
 
 def _one_attempt(client: Any) -> Callable[[], AccessToken]:
-    """Return what makes a login of one attempt, where the client can do that."""
+    """Return a function for a login of one attempt, where the client can do that."""
     if "attempts" in inspect.signature(client.login).parameters:
         return functools.partial(client.login, attempts=1)
     login: Callable[[], AccessToken] = client.login

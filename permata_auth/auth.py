@@ -159,7 +159,7 @@ class PermataAuth(AuthBase):
         while self._note(response, remedies):
             response = self._send_again(response, remedies, **how_sent)
         if response.is_redirect:
-            # requests makes what follows from copies of the request that it sent at first. That
+            # requests makes the next request from a copy of the one that it sent at first. That
             # request itself stays as it is: a caller that does not follow may send it again.
             following = self._following(request, response)
             request.copy = following.copy  # type: ignore[method-assign]
@@ -215,7 +215,7 @@ class PermataAuth(AuthBase):
         request.hooks = {**request.hooks, "response": hooks}
 
 
-#: Where a request keeps what its timestamp was made with.
+#: Where a request keeps the correction of its timestamp.
 _OFFSET = "_permata_clock_offset"
 #: Where it keeps the credentials that have signed it.
 _SIGNER = "_permata_signer"

@@ -34,7 +34,7 @@ class RotatingCredentials(Unpicklable):
     signature of a call: where they have changed, that is tried once more. A change never ends a
     live token. A ``load`` that fails, or does not return, leaves the last credentials in use, and
     is logged once. Thread-safe; a login or a call uses one set of credentials from its beginning to
-    its end. Raises what ``load`` raises, as a ConfigurationError.
+    its end. Raises the error of ``load``, as a ConfigurationError.
 
     Args:
         load: Returns the credentials, whole: a PermataCredentials, or another Scheme. It may block,
@@ -163,7 +163,7 @@ class RotatingCredentials(Unpicklable):
     if not TYPE_CHECKING:  # to a type checker every name would exist
 
         def __getattr__(self, name: str) -> Any:
-            """Return what else the current credentials have: ``token_url`` and so on."""
+            """Return the further members of the current credentials: ``token_url`` and so on."""
             if name.startswith("_") or name in ("rotation", "current"):  # not there yet
                 raise AttributeError(name)
             return getattr(self.current, name)
@@ -215,7 +215,7 @@ class _Reloads(Rotation):
         self._watching.append(weakref.ref(events, self._watching.remove))
 
     def look(self, timeout: float | None = None) -> None:
-        """Load now; what fails leaves everything as it is, and is logged once.
+        """Load now; a failure leaves everything as it is, and is logged once.
 
         Args:
             timeout: As in :meth:`check`.
@@ -351,15 +351,26 @@ def _checked(loaded: Scheme) -> Scheme:
 
 def _require_whole(last: Scheme, loaded: Scheme) -> None:
     """Refuse a set that lacks a value which the last one had."""
-    for name in _changed(last, loaded):
-        if getattr(loaded, name) is None:
-            raise ConfigurationError(f"{name} is gone")
+    for field in _different(last, loaded):
+        if getattr(loaded, field.name) in (None, ""):
+            raise ConfigurationError(f"{_setting(field)} is gone")
 
 
 def _changed(last: Scheme, loaded: Scheme) -> tuple[str, ...]:
     """Return the names of the fields that differ, where the two sets are of one kind."""
+    return tuple(_setting(field) for field in _different(last, loaded))
+
+
+def _different(last: Scheme, loaded: Scheme) -> list[attrs.Attribute[Any]]:
     kind: Any = type(loaded)
     if type(last) is not kind or not attrs.has(kind):
-        return ()
-    names = [field.name for field in attrs.fields(kind)]
-    return tuple(name for name in names if getattr(last, name) != getattr(loaded, name))
+        return []
+    # A field that is not compared is made from others, or is one of two ways to give the same.
+    compared = [field for field in attrs.fields(kind) if field.eq]
+    return [each for each in compared if getattr(last, each.name) != getattr(loaded, each.name)]
+
+
+def _setting(field: attrs.Attribute[Any]) -> str:
+    """Return the setting that a field tells of: itself, or the one that it was made from."""
+    name: str = field.metadata.get("of", field.name)
+    return name

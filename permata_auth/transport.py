@@ -138,8 +138,8 @@ class Transport(Secret):
         """Have all calls of ``session`` sent by this transport, and return it.
 
         Takes the place of its adapters for ``https://`` and ``http://``. A request raises
-        ConfigurationError where the files were never usable in this process, and otherwise what
-        requests raises.
+        ConfigurationError where the files were never usable in this process, and otherwise the
+        errors of requests.
 
         Args:
             session: The caller's own; it is not closed here.

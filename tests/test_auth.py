@@ -52,7 +52,7 @@ def signed_headers(request):
     return SIGNED & {name.lower() for name in dict(request.headers)}
 
 
-# What is signed
+# The signed bytes
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_token_rejected_after_a_redirect_is_replaced(session, bank, url):
     assert bank.logins == 2
 
 
-# Whatever is sent
+# Any body
 
 _text = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(' \t\n\r\v\f"\\/\0'))
 _values = st.recursive(
@@ -382,7 +382,7 @@ def test_the_bank_accepts_any_bytes(make_bank, make_handler, canonicalizer):
         check()
 
 
-# What is not ours
+# Responses and requests of others
 
 
 @pytest.mark.parametrize("status", [301, 307])

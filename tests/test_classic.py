@@ -255,7 +255,7 @@ def seconds_of_work(canonicalize, body: bytes) -> float:
 def test_megabytes_take_linear_time(canonicalize, unit, start):
     part = seconds_of_work(canonicalize, start + unit * (MIB // 8 // len(unit)))
     whole = seconds_of_work(canonicalize, start + unit * (4 * MIB // len(unit)))
-    # Thirty-two times as long; what is quadratic takes a thousand times as long.
+    # Thirty-two times as long; a quadratic algorithm takes a thousand times as long.
     assert whole < 200 * max(part, 0.001)
 
 
@@ -263,7 +263,7 @@ def test_megabytes_take_linear_time(canonicalize, unit, start):
 
 
 def refused(**fields) -> str:
-    """Return what an error says of credentials with these fields."""
+    """Return the text of the error for credentials with these fields."""
     with pytest.raises(ConfigurationError) as caught:
         credentials(**fields)
     assert isinstance(caught.value, ValueError)

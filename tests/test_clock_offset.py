@@ -1,4 +1,4 @@
-"""Wrong clocks: what is measured, when, and what it costs in requests and calls."""
+"""Wrong clocks: their measure, its moment, and its cost in requests and calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
 REJECTED = b'{"ErrorCode":"403","ErrorDescription":"Failed Authentication OAuth2"}'
 REFUSED = {"ErrorCode": "403", "ErrorDescription": "Invalid Timestamp Value"}
 OFF = [40.0, -40.0, 3600.0, -3600.0]
-#: What is known of an offset: ``Date`` has whole seconds.
+#: The precision of an offset: ``Date`` has whole seconds.
 NEAR = 2.0
 
 

@@ -1,4 +1,4 @@
-"""Credentials that change: what the bank sees of a rotation, and what a bad load costs."""
+"""Credentials that change: the requests of a rotation, and the cost of a bad load."""
 
 from __future__ import annotations
 
@@ -528,7 +528,7 @@ def test_a_function_that_hangs_costs_its_time_once(bank, vault, clock, caplog):
     released.set()
     for thread in vault.threads[1:]:
         thread.join(PATIENCE)
-    assert rotating.client_secret == OLD  # what comes too late does not count
+    assert rotating.client_secret == OLD  # a set that comes too late does not count
 
 
 def test_functions_that_hang_do_not_pile_up(bank, vault, clock):

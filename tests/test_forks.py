@@ -357,7 +357,7 @@ def test_a_fork_during_a_refresh_in_the_background(fork):
             wait_for(lambda: bank.login_attempts == 2)
 
             def body():
-                assert handler.get_token() == value  # who waits gets the new one
+                assert handler.get_token() == value  # a caller that waits gets the new one
                 wait_for(lambda: handler.get_token() != value)
                 handler.shutdown(timeout=2)
 

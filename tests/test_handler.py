@@ -203,7 +203,8 @@ def test_there_is_never_more_than_one_login_in_flight(make_handler):
     handler.shutdown()
     until(lambda: not product_threads())
     assert client.most_at_once == 1
-    assert handler.info().logins == len(client.issued)
+    info = handler.info()  # on a busy machine some tokens were dead on arrival
+    assert info.logins + info.failed_logins == len(client.issued)
 
 
 # Waiting
@@ -669,7 +670,7 @@ def test_refreshes_at_the_same_time_share_a_login(scripted):
     assert len(client.calls) == 2
 
 
-# What it was given
+# Parts that it was given
 
 
 def test_what_it_was_given_it_does_not_close(clock):
@@ -843,7 +844,7 @@ def _things():
 @pytest.mark.usefixtures("untraced_threads")
 @pytest.mark.parametrize("end", ["drop", "shutdown"])
 def test_a_thousand_handlers_leave_nothing_behind(bank, caplog, end):
-    # What is logged is kept by the test's own log.
+    # The test's own log keeps the records.
     caplog.set_level(logging.CRITICAL)
 
     def cycle():
@@ -892,7 +893,7 @@ def test_ten_thousand_refreshes_leave_nothing_behind(clock, scripted, caplog):
     assert len(timers()) == 1
 
 
-# What it shows
+# Its state from outside
 
 
 def test_info_tells_the_state(clock, scripted):

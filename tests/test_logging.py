@@ -1,4 +1,4 @@
-"""Records and events: their marks, their moment, and what the application's code may raise."""
+"""Records and events: their marks, their moment, and exceptions of the application's code."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_thread_of_this_package_has_the_marks_of_its_caller_and_others_have_no
     assert seen == [{"unique_id": "u1"}, {}]
 
 
-# What a record says of an error
+# The text of an error in a record
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ SLACK = 20.0
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    """Take away what the machine's own environment says of proxies and certificates."""
+    """Take away the proxies and certificates of the machine's own environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -579,7 +579,7 @@ def test_the_with_statement_closes(bank):
     assert stopped.is_set()
 
 
-# What it is made with.
+# Its arguments.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What one login promises of responses that are cut, and of errors that are not ours."""
+"""The promises of one login about responses that are cut, and of errors that are not ours."""
 
 from __future__ import annotations
 

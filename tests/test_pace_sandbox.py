@@ -21,7 +21,7 @@ THREADS = 64
 def most(secs: float, first: float, longest: float, *, part: float = 1.0) -> int:
     """Return how many logins fit in ``secs`` when each pause is twice the one before.
 
-    The shortest pauses that jitter allows are ``part`` of what the table says.
+    The shortest pauses that jitter allows are ``part`` of those of the table.
     """
     moment, count, pause = 0.0, 0, first
     while moment <= secs:
@@ -48,8 +48,8 @@ def row_3(secs: float) -> int:
     return most(secs, MEMORY, WINDOW)
 
 
-#: A fault of the token endpoint, what the table allows in so many seconds to callers without a
-#: token, and what the budgets allow to the timer in its window.
+#: A fault of the token endpoint, the logins that the table allows in so many seconds to callers
+#: without a token, and those that the budgets allow to the timer in its window.
 FAULTS = {
     "503": ({"status": 503}, row_1, 15),
     "429-0": ({"status": 429, "retry_after": 0}, row_1, 15),
@@ -207,7 +207,7 @@ def test_the_caller_gets_the_banks_response_and_a_call_is_sent_twice_at_most(ban
     assert bank.logins == 2
 
 
-# Fleets: real processes and real time, so what the table allows is asked for the time that passed
+# Fleets: real processes and real time, so the table's number is asked for the time that passed
 
 
 def wait_for_all(hosts: list[Host], do: str, times: int, **arguments) -> float:

@@ -16,7 +16,7 @@ MEMORY = 4.0
 
 
 class Fleet:
-    """Stands in for the token as other processes see it; ``saved`` lists what they are told."""
+    """Stands in for the token as other processes see it; ``saved`` lists the messages to them."""
 
     def __init__(self) -> None:
         self.pause = None

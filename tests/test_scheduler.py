@@ -858,7 +858,7 @@ def test_a_scheduler_dropped_by_its_callback_is_retried_no_more(clock, caplog):
 
 @pytest.mark.usefixtures("untraced_threads")
 def test_a_thousand_schedulers_leave_nothing_behind(caplog):
-    caplog.set_level(logging.ERROR, "permata_auth")  # what is logged is kept by the test's own log
+    caplog.set_level(logging.ERROR, "permata_auth")  # the test's own log keeps the records
 
     def cycle():
         scheduler = TokenScheduler()
@@ -1105,7 +1105,7 @@ def test_concurrent_use_never_leaves_two_timers_nor_a_resurrected_one(seed):
         each.join()
     assert errors == []
     scheduler.start(time.time() + 900, callback)
-    # At rest: whatever was replaced ends, and the last schedule alone remains.
+    # At rest: every replaced schedule ends, and the last schedule alone remains.
     until(lambda: len(timers()) == 1)
     assert scheduler.is_active
     ends = [Call(scheduler.shutdown) for _ in range(4)]
@@ -1138,7 +1138,7 @@ def test_a_shutdown_amid_starts_is_final():
         until(lambda: not timers())
 
 
-# What it shows
+# Its state from outside
 
 
 def test_info_tells_the_truth(clock, make_scheduler):

@@ -33,7 +33,7 @@ class Failed(Exception):
 class Series:
     """The calls of a callback that always fails, on a clock that runs by itself.
 
-    ``asked`` and ``seconds`` say what the errors ask for and how long the calls take, in turn.
+    ``asked`` and ``seconds`` are the waits of the errors and the times of the calls, in turn.
     """
 
     def __init__(self, window, asked=(), seconds=()):
@@ -181,7 +181,7 @@ def test_whatever_fails_in_whatever_window(window, asked, seconds):
     assert failed >= tail_begins - EPSILON or is_forbidden, "no attempt in the last tenth"
 
 
-# What an error asks for
+# Waits that an error asks for
 
 
 @pytest.mark.parametrize(

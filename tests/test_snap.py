@@ -380,7 +380,7 @@ def test_an_id_of_the_caller_that_no_bank_takes_is_refused(made):
 
 
 def refused(make=credentials, **settings):
-    """Return what an error says of credentials with these settings."""
+    """Return the text of the error for credentials with these settings."""
     with pytest.raises(ConfigurationError) as caught:
         make(**settings)
     assert isinstance(caught.value, ValueError)
@@ -623,7 +623,7 @@ def test_an_error_of_the_environment_has_no_secret_in_its_frames(secrets):
     assert not secrets.found_in_error(caught.value)
 
 
-# What it is.
+# Its place among schemes.
 
 
 def test_it_is_a_scheme():

@@ -77,7 +77,7 @@ def test_a_call_logs_in_and_is_signed_over_the_bytes_that_are_sent(session, snap
     )
     assert response.json() == SUCCESS
     (call,) = snap_bank.calls
-    assert b": " in call.body  # so that what is signed differs from what is sent
+    assert b": " in call.body  # so that the signed bytes differ from the sent ones
     assert call.path == f"{PATH}?b=2+%C3%A4&a=%2F%252F"
     assert call.headers["x-signature"] == expected_signature(call, body=minify)
     assert call.headers["authorization"] == "Bearer example-snap-token-1"

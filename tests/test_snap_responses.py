@@ -38,7 +38,7 @@ OUTCOMES = {
     "unknown",
 }
 
-#: Code, message, what it means, with the HTTP status that the code begins with.
+#: Code, message, their meaning, with the HTTP status that the code begins with.
 CASES = [
     ("2001100", "Successful", "success"),
     ("2021800", "Request In Progress", "pending"),

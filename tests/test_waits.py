@@ -11,7 +11,7 @@ from permata_auth._waits import MIN_JITTER, Waits, last_attempt_secs, longest_wa
 
 @pytest.fixture
 def draw(monkeypatch):
-    """Decide how far between its bounds what is drawn falls; ``bounds`` lists them."""
+    """Decide how far between its bounds a drawn number falls; ``bounds`` lists them."""
 
     class Draw:
         def __init__(self):

@@ -19,7 +19,7 @@ from .certificates import UnusableFileError, load_bundle, load_pair
 
 logger = Log(__name__)
 
-#: Of each path what changes whenever the file does, also by a link on the way to it.
+#: Of each path the marks that change whenever the file does, also by a link on the way to it.
 _States = tuple[tuple[object, ...], ...]
 
 
@@ -105,7 +105,7 @@ class TlsFiles:
         return self.ca_bundle or named or DEFAULT_CA_BUNDLE_PATH
 
     def current(self) -> Tls:
-        """Return what to make a new connection with; blocks for the disk alone.
+        """Return the context for a new connection; blocks for the disk alone.
 
         Raises ConfigurationError where no state of the files was usable yet. Later on, the last
         one that was stays, and one WARNING says why.

@@ -154,7 +154,10 @@ def cli() -> None:
     Credentials come from the environment: PERMATA_TOKEN_URL, PERMATA_API_KEY,
     PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_STATIC_KEY and, to sign calls,
     PERMATA_ORGANIZATION_NAME. Each may come from a file instead, as in
-    PERMATA_CLIENT_SECRET_FILE. The commands "demo" and "sandbox" need none.
+    PERMATA_CLIENT_SECRET_FILE. With PERMATA_SCHEME=snap they are PERMATA_SNAP_TOKEN_URL,
+    PERMATA_SNAP_CLIENT_ID, PERMATA_SNAP_CLIENT_SECRET, PERMATA_SNAP_PRIVATE_KEY and, to sign
+    calls, PERMATA_SNAP_PARTNER_ID and PERMATA_SNAP_CHANNEL_ID. The commands "demo" and
+    "sandbox" need none.
     PERMATA_CLIENT_CERT, PERMATA_CLIENT_KEY, PERMATA_CA_BUNDLE and PERMATA_PROXY say how to connect.
 
     Exit codes: 0 ok, 1 permanent failure, 2 wrong command line, 75 temporary failure (the same

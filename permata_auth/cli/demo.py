@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ..sandbox import Sandbox
 
 
+_INQUIRY = b'{"accountNo":"7001234567"}'
+
+
 @attrs.define(eq=False)
 class _Tally:
     """The count of one calling thread. Written by that thread alone."""
@@ -54,8 +57,8 @@ class _Demo:
     thread for a while, between any two instructions.
     """
 
-    def __init__(self, bank: Sandbox, seconds: int, threads: int) -> None:
-        self.bank, self.seconds = bank, seconds
+    def __init__(self, bank: Sandbox, scheme: str, seconds: int, threads: int) -> None:
+        self.bank, self.seconds, self.is_snap = bank, seconds, scheme == "snap"
         bank.token_lifetime = min(max(seconds / 5, 2.5), 6.0)
         bank.latency = 0.05
         self.screen = Screen()
@@ -69,7 +72,7 @@ class _Demo:
         # The environment's proxy has no way to this machine's loopback.
         self.session = requests.Session()
         self.session.trust_env = False
-        self.credentials = bank.credentials()
+        self.credentials = bank.snap_credentials() if self.is_snap else bank.credentials()
         # One attempt: all others are left to the scheduler, as the bank's outage is short.
         client = LoginClient(self.credentials, retry=RetryPolicy(attempts=1), session=self.session)
         self.handler = _Witness(self.credentials, client=client, on_event=self._note_event)
@@ -139,10 +142,12 @@ class _Demo:
 
     def _call_signed(self) -> str:
         """Make one signed call, to see that the bank takes the token."""
-        url, body = f"{self.bank.url}/apiservice/InquiryServices/BalanceInfo/inq", b"{}"
+        url = f"{self.bank.url}/apiservice/InquiryServices/BalanceInfo/inq"
+        if self.is_snap:
+            url = f"{self.bank.snap_url}/v1.0/balance-inquiry"
         try:
-            headers = self.credentials.sign(self.handler.get_token(), "POST", url, body)
-            answer = self.session.post(url, data=body, headers=headers, timeout=5.0)
+            headers = self.credentials.sign(self.handler.get_token(), "POST", url, _INQUIRY)
+            answer = self.session.post(url, data=_INQUIRY, headers=headers, timeout=5.0)
         except (PermataAuthError, requests.RequestException):
             return "unanswered"
         return "accepted" if answer.ok else "refused"
@@ -226,13 +231,20 @@ class _Demo:
     show_default=True,
     help="The number of threads that call.",
 )
-def demo(seconds: int, threads: int) -> None:
+@click.option(
+    "--scheme",
+    type=click.Choice(["classic", "snap"]),
+    default="classic",
+    show_default=True,
+    help="The bank's dialect that is spoken.",
+)
+def demo(seconds: int, threads: int, scheme: str) -> None:
     """Watch a token being refreshed under load, and through an outage of the bank.
 
     Starts a bank on this machine, whose tokens live for seconds, and calls get_token() from many
     threads. Ends with 1 if a call failed or had to wait for a login.
     """
     with new_sandbox() as bank:
-        is_good = _Demo(bank, seconds, threads).run()
+        is_good = _Demo(bank, scheme, seconds, threads).run()
     if not is_good:
         raise click.exceptions.Exit(1)

@@ -128,7 +128,7 @@ class Services:
         return _judged(found)
 
     def readiness(self) -> tuple[int, dict[str, object]]:
-        """Return what :meth:`health` does, for a probe that decides over requests; never blocks.
+        """Return the same as :meth:`health`, for a probe that decides over requests; never blocks.
 
         With ``PERMATA_WARM_UP`` also 503 until there has been a token, which is being fetched in
         the background; so is one after an outage. No request is needed for this process to become
@@ -148,7 +148,7 @@ class Services:
         """Have a token fetched in the background where ``PERMATA_WARM_UP`` asks for one.
 
         For every request and probe: does nothing while there is a token, or there has been one and
-        no login has failed. Wrong settings are left to those who need them.
+        no login has failed. Wrong settings are left to the first call that needs them.
         """
         try:
             if not self._once("warms_up", self._settings.warms_up):

@@ -113,7 +113,7 @@ class PermataMetrics(Collector):
         registry.register(self)
 
     def watch(self, handler: LoginHandler, *, client: str = "permata") -> None:
-        """Count what ``handler`` does from now on; its own event hooks go on being called.
+        """Count the events of ``handler`` from now on; its own event hooks go on being called.
 
         Does nothing for a handler that is watched by this name already. Raises ConfigurationError
         for another name, and for the name of another handler.

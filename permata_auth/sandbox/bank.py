@@ -94,7 +94,8 @@ class Bank(Tokens):
 
         Args:
             overlap: The credentials from before stay good as well, as whole sets.
-            new: Any of ``api_key``, ``client_id``, ``client_secret`` and ``static_key``.
+            new: Any of ``api_key``, ``client_id``, ``client_secret``, ``static_key`` and, of the
+                SNAP side, ``private_key`` (PEM): the key pair that the merchant has registered.
         """
         with self._changed:
             newest = attrs.evolve(self._keys[0], **new)

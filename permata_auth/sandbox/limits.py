@@ -40,7 +40,7 @@ def is_count(_: object, attribute: attrs.Attribute[int], value: int) -> None:
 
 @attrs.define(eq=False)
 class SlidingWindow:
-    """The moments of what happened in the last seconds; not thread-safe."""
+    """The moments of the events of the last seconds; not thread-safe."""
 
     _moments: deque[float] = attrs.field(factory=deque, init=False)
 

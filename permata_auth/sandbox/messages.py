@@ -1,4 +1,4 @@
-"""What passes between the network, the bank's rules and the faults: plain values, no behaviour."""
+"""Plain values that pass between the network, the bank's rules and the faults."""
 
 from __future__ import annotations
 

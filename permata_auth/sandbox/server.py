@@ -231,8 +231,13 @@ class Sandbox(SnapBank):
         }
 
     def _snap_arguments(self) -> dict[str, Any]:
-        secret = self._keys[0].client_secret
-        return snap_arguments(self.snap_rules, token_url=self.snap_token_url, client_secret=secret)
+        keys = self._keys[0]
+        return snap_arguments(
+            self.snap_rules,
+            token_url=self.snap_token_url,
+            client_secret=keys.client_secret,
+            private_key=keys.private_key,
+        )
 
     def fail_next(
         self, n: int = 1, fault: str = "status", *, on: str = "any", **fault_arguments: Any

@@ -117,6 +117,12 @@ def _is_done_before(verdict: _Verdict) -> bool:
     return verdict.is_a("40418", "") and verdict.service in _DONE_BEFORE
 
 
+def is_signature_refused(status_code: int, body: bytes) -> bool:
+    """Tell whether the response to a call refuses its signature, and says so."""
+    named = _verdict(status_code, body).is_a("401..", r"signature|string.?to.?sign")
+    return named and outcome(status_code, body) == "unauthorized"
+
+
 # The token endpoint.
 
 _URL = "check the token URL (PERMATA_SNAP_TOKEN_URL)"
@@ -135,7 +141,7 @@ _NOT_ALLOWED: Kind = (
 )
 _UNAVAILABLE: Kind = (TokenEndpointUnavailableError, "wait, a later login may succeed")
 
-#: As :data:`_OUTCOMES`, with the error, and what to do.
+#: As :data:`_OUTCOMES`, with the error, and the advice.
 _TOKEN_ERRORS: tuple[tuple[str, str, Kind], ...] = (
     ("40304|429..|5....", "", _UNAVAILABLE),
     ("(400|401)..", r"time.?stamp", _CLOCK),
@@ -183,7 +189,7 @@ def token_error(
 
 
 def _clocks(headers: Mapping[str, str], form: str, secrets: Iterable[str]) -> str:
-    """Say what both clocks read: the bank means our time, or the form it is written in."""
+    """Show the time of both clocks: the bank means our time, or the form it is written in."""
     named = {name.lower(): value for name, value in headers.items()}
     shown = presentable(named.get("x-timestamp") or named.get("date"), secrets)
     theirs = f"the bank's response shows {shown}" if shown else "the response shows no time"

@@ -249,7 +249,7 @@ class SnapSettings(Secret):
     _symmetric: SymmetricSigner = attrs.field(init=False, repr=False, eq=False)
     _key: Any = attrs.field(init=False, repr=False, eq=False)
     #: The same for one key, in whatever form it is written: compared, and a source of other keys.
-    _key_text: str = attrs.field(init=False, repr=False)
+    _key_text: str = attrs.field(init=False, repr=False, metadata={"of": "private_key"})
 
     def __attrs_post_init__(self) -> None:
         key, error = examine({field.name: getattr(self, field.name) for field in _FIELDS})

@@ -242,9 +242,9 @@ def _lifetime(expires_in: object) -> float | None:
 
 # Error responses.
 
-#: A pattern for the bank's words in lower case, the error that they mean, and what to do.
+#: A pattern for the bank's words in lower case, the error that they mean, and the advice.
 Hint = tuple[str, type[TokenEndpointError], str]
-#: An error, and what to do.
+#: An error, and the advice.
 Kind = tuple[type[TokenEndpointError], str]
 
 _CREDENTIALS = "PERMATA_CLIENT_ID, PERMATA_CLIENT_SECRET, PERMATA_API_KEY, PERMATA_STATIC_KEY"
@@ -316,7 +316,7 @@ def _by_words(reason: Reason, hints: Iterable[Hint]) -> Kind | None:
 
 
 def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpointError:
-    """Build an error that quotes the bank and says what to do.
+    """Build an error that quotes the bank and gives advice.
 
     Args:
         kind: The class of the error, and the advice.

@@ -43,7 +43,10 @@ def minify(body: bytes) -> bytes:
     outside = b'"'.join(parts[::2])
     if hidden is not body and _MARK in outside:
         return _minify_slowly(body)
-    parts[::2] = outside.translate(None, b" \t\n\r").split(b'"')
+    small = outside.translate(None, b" \t\n\r")
+    if len(small) == len(outside):  # spaces are in strings alone, as in most bodies
+        return body
+    parts[::2] = small.split(b'"')
     small = b'"'.join(parts)
     return (
         small.replace(_QUOTE, b'\\"').replace(_BACKSLASH, b"\\\\") if hidden is not body else small

@@ -19,8 +19,10 @@ from ..exceptions import (
     InvalidClientError,
     TokenEndpointError,
 )
+from . import _classic_forms as forms
 from .base import Hint, TokenRequest, TokenResponse, error_response, token_response
 from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa: F401
+from .explained import Explanation, SignedCall
 from .jakarta import timestamp
 
 _BAD_TIMESTAMP = "invalid timestamp|timestamp (is )?(not valid|invalid|expired|too old)"
@@ -214,6 +216,14 @@ class PermataCredentials(Secret):
             "permata-timestamp": now,
             "permata-signature": hmac_sha256(self.static_key.encode(), signed),
         }
+
+    def explain(self, call: SignedCall) -> Explanation:
+        """Return what is signed for a call; sends nothing.
+
+        Args:
+            call: The call, with the timestamp that it has or had.
+        """
+        return forms.explain(self, call)
 
     def is_token_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a rejected token, which is a 403 here, from a 403 for any other reason."""

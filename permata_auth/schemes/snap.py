@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 
 from .. import _clock
 from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
+from . import _snap_forms as forms
 from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
 from .base import TokenRequest, TokenResponse, token_response
 from .canonical import canonical
+from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
+from .setting_names import SettingNames
 
 _URL_SETTING = "PERMATA_SNAP_TOKEN_URL"
+_SETTING_NAMES = SettingNames(
+    token_url=_URL_SETTING,
+    signature=(
+        "PERMATA_SNAP_CLIENT_SECRET (PERMATA_SNAP_PRIVATE_KEY where the signature is asymmetric), "
+        "PERMATA_SNAP_TRANSACTION_SIGNATURE, PERMATA_SNAP_SIGNATURE_ENCODING, "
+        "PERMATA_SNAP_CANONICALIZER, PERMATA_SNAP_SIGN_QUERY and PERMATA_SNAP_SIGNED_PREFIX"
+    ),
+    caller="PERMATA_SNAP_PARTNER_ID and PERMATA_SNAP_CHANNEL_ID",
+)
 _LOGIN_BODY = b'{"grantType":"client_credentials"}'
 _EXTERNAL_ID = re.compile(rf"[0-9A-Za-z._-]{{1,{MAX_EXTERNAL_ID_CHARS}}}")
 
@@ -90,6 +103,11 @@ class SnapCredentials(SnapSettings):
     def default_lifetime(self) -> float:
         """900 s, as in the standard's samples."""
         return 900.0
+
+    @property
+    def setting_names(self) -> SettingNames:
+        """The settings that the advice of checks names."""
+        return _SETTING_NAMES
 
     @property
     def needs_token(self) -> bool:
@@ -202,7 +220,7 @@ class SnapCredentials(SnapSettings):
 
     def _channel_id(self) -> str:
         if self.channel_id is None:
-            raise ConfigurationError("channel_id is needed to sign calls")
+            raise ConfigurationError("channel_id is needed to sign calls (PERMATA_SNAP_CHANNEL_ID)")
         return self.channel_id
 
     def _new_external_id(self, posix: int) -> str:
@@ -231,9 +249,31 @@ class SnapCredentials(SnapSettings):
         names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
         return (*names, "Authorization", self.origin_header)
 
+    def explain(self, call: SignedCall) -> Explanation:
+        """Return what is signed for a call; sends nothing, and makes no external id.
+
+        Args:
+            call: The call, with the timestamp that it has or had.
+        """
+        signers: dict[str, Callable[[bytes], bytes]] = {}
+        if self.client_secret is not None:
+            signers["symmetric"] = self._symmetric.signature
+        if self._key is not None:
+            signers["asymmetric"] = functools.partial(signing.asymmetric_signature, self._key)
+        return forms.explain(self, signers, call)
+
     def is_token_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a rejected token from any other refusal; never so for a call that carries none."""
         return self.needs_token and self.outcome(status_code, body) == "token_rejected"
+
+    def is_signature_rejected(self, status_code: int, body: bytes) -> bool:
+        """Tell a refused signature from any other refusal: the call was not done.
+
+        Args:
+            status_code: The HTTP status of the call's response.
+            body: Its body.
+        """
+        return responses.is_signature_refused(status_code, body)
 
     def is_timestamp_rejected(self, status_code: int, body: bytes) -> bool:
         """Tell a refused timestamp from any other refusal: the call was not done.

@@ -56,7 +56,7 @@ class SnapReceiver(Answering, Unpicklable):
         token_key: The key that signs issued tokens, at least 16 bytes; several are taken as
             ``client_secrets`` are. None derives it from each of the client secrets.
         max_skew_secs: How far X-TIMESTAMP may be from this machine's clock, 60 to 3600 s. 300 by
-            default, between what banks are known to use.
+            default, between the values that banks are known to use.
         time_limit_secs: How long a function may take before the bank is answered with 504. 8 s by
             default, since a bank is known to wait for 10.
         token_ttl_secs: How long a token lives, in seconds; 900 by default, as in the standard.

@@ -91,7 +91,7 @@ def connect(url: str) -> redis.Redis:
         return client
     except (ValueError, TypeError, redis.RedisError) as error:
         reason = f": {error}" if isinstance(error, _WrongUrlError) else ""
-    # Out here, chained to nothing: what urlsplit or redis-py raises may quote a password.
+    # Out here, chained to nothing: an error of urlsplit or redis-py may quote a password.
     raise ConfigurationError(f"the Redis URL is not valid{reason}")
 
 

@@ -280,7 +280,7 @@ class StoreSession:
         return token
 
     def _attempt(self, name: str, operation: Callable[[], _T]) -> _T:
-        """Return what ``operation`` returns, in time, or raise StoreOutError."""
+        """Return the result of ``operation``, in time, or raise StoreOutError."""
         began, allowed = _clock.now(), self._allowed()
         task = self._submit(name, lambda stack: operation())
         if not task.done.wait(allowed):

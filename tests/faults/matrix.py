@@ -69,7 +69,7 @@ def _oauth(code: str, error: type[PermataAuthError]) -> Fault:
 
 @attrs.frozen
 class Dialect:
-    """The names that one dialect of the bank has for what every token endpoint has."""
+    """The names of one dialect of the bank for the parts of every token endpoint."""
 
     path: str
     access_token: str

@@ -1,4 +1,4 @@
-"""The tables of inbound SNAP, over HTTP: the frameworks change nothing of what is verified."""
+"""The tables of inbound SNAP, over HTTP: the frameworks change none of the verified bytes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def bank(request, made):
 
 
 def _can_be_sent(changes):
-    """Leave out what no HTTP client sends, and the method that Flask knows by itself."""
+    """Leave out rows that no HTTP client sends, and the method that Flask knows by itself."""
     texts = [each for each in changes.values() if isinstance(each, str)]
     return all(text.isascii() and text.isprintable() for text in texts) and (
         changes.get("path", "/").startswith("/") and changes.get("method") != "post"

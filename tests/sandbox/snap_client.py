@@ -47,7 +47,7 @@ def hmac512(message: str | bytes, secret: str = SECRET) -> str:
 
 
 def minify(body: bytes) -> bytes:
-    """Split at strings: what is outside them loses its white space."""
+    """Split at strings: the text outside them loses its white space."""
     pieces = re.split(rb'("(?:\\.|[^"\\])*")', body, flags=re.DOTALL)
     return b"".join(p if i % 2 else re.sub(rb"[ \t\r\n]", b"", p) for i, p in enumerate(pieces))
 

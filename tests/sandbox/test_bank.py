@@ -1,4 +1,4 @@
-"""The rules: what the bank accepts, what it refuses and in which words, what it remembers."""
+"""The rules of the bank: requests accepted, refused and in which words; its records."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def test_the_reply_to_callbacks_can_be_set_and_only_a_2xx_delivers(bank):
     assert bank.deliveries == (RECEIPT,)
 
 
-# What it remembers
+# Its records
 
 
 def test_requests_are_recorded_in_order(bank):

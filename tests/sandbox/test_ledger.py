@@ -1,4 +1,4 @@
-"""What the bank remembers stays within bounds, and its counters stay exact."""
+"""The records of the bank stay within bounds, and its counters stay exact."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bank as a server: life, connections, outages, forks, what it prints and keeps secret."""
+"""The bank as a server: life, connections, outages, forks, its output and its secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SNAP side: what the bank accepts, what it refuses and with which code, what it counts."""
+"""The SNAP side: requests accepted, refused and with which code; its counters."""
 
 from __future__ import annotations
 
@@ -309,7 +309,7 @@ def forms_of_h2(token, at):
 @pytest.mark.parametrize("form", VECTORS["wrong"])
 def test_a_wrong_form_never_verifies(client, form):
     known = hmac512(forms_of_h2(TOKEN, AT)[form])
-    assert known.startswith(VECTORS["wrong"][form])  # the form is what the vector means by it
+    assert known.startswith(VECTORS["wrong"][form])  # the form is that of the vector
     token, at = client.token(), stamp()
     body = CALLS["H2"]["body"].encode()
     wrong = forms_of_h2(token, at)[form]

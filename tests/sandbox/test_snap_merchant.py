@@ -1,4 +1,4 @@
-"""The bank calls a merchant: what it sends, and every wrong form of it."""
+"""The bank calls a merchant: its requests, and every wrong form of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Received:
 
 
 class Merchant(http.server.ThreadingHTTPServer):
-    """A merchant that says yes to everything, and keeps what it was sent."""
+    """A merchant that says yes to everything, and keeps the requests."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -263,7 +263,7 @@ def test_a_wrong_signature_of_a_call_never_verifies(bank, merchant, settings, fo
 
 
 def test_wrong_signatures_are_the_known_wrong_forms(bank, merchant, settings):
-    """Each form signs what the vectors sign by it, shown on the vectors' own call."""
+    """Each form signs the same text as the vectors, shown on the vectors' own call."""
     names = {
         "upper_hash": "upper-case hash",
         "bearer_in_token": "Bearer in token",

@@ -78,7 +78,7 @@ class Torture:
 
     Args:
         calls: How many there are in all.
-        seed: Decides who does what.
+        seed: Decides on the action of each thread.
     """
 
     def __init__(self, calls: int, seed: int) -> None:

@@ -67,7 +67,7 @@ def symmetric(
 
 @attrs.frozen
 class Answer:
-    """What the receiver answered, checked for what every answer has."""
+    """The response of the receiver, checked for the parts of every response."""
 
     http_status: int
     code: str

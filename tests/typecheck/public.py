@@ -40,6 +40,7 @@ from permata_auth import (
     SchedulerConfig,
     SchedulerInfo,
     SignatureError,
+    SnapCredentials,
     TokenEndpointError,
     TokenEndpointUnavailableError,
     TokenScheduler,
@@ -56,6 +57,17 @@ from permata_auth import (
     sign_request,
 )
 from permata_auth.schemes.base import Scheme
+from permata_auth.schemes.explained import Explanation, SignedCall
+from permata_auth.snap_inbound import (
+    ExternalIds,
+    MemoryExternalIds,
+    RedisExternalIds,
+    SnapAnswer,
+    SnapCall,
+    SnapReceiver,
+    SnapRefusal,
+    SnapResponse,
+)
 from permata_auth.stores import store_from_env
 
 
@@ -72,6 +84,61 @@ def credentials() -> None:
     assert_type(PermataCredentials.from_env(), PermataCredentials)
     assert_type(scheme.key, str)
     assert_type(made.sign("token", "POST", "https://bank.invalid", b"{}"), dict[str, str])
+
+
+def snap_credentials() -> None:
+    made = SnapCredentials(
+        token_url="https://bank.invalid/snap/v1.0/access-token/b2b",
+        client_id="example-client",
+        client_secret="example-client-secret",
+        private_key_file=Path("key.pem"),
+        private_key_passphrase=None,
+        partner_id="example-partner",
+        channel_id="95221",
+        transaction_signature="symmetric",
+        sign_query=True,
+        external_id_length=32,
+        external_id=lambda: "1",
+    )
+    scheme: Scheme = made
+    assert_type(SnapCredentials.from_env({}, prefix="X_", external_id=None), SnapCredentials)
+    assert_type(scheme.key, str)
+    assert_type(made.needs_token, bool)
+    assert_type(made.sign("token", "POST", "https://bank.invalid", b"{}"), dict[str, str])
+    if made.outcome(None, b"") == "duplicate_request":
+        return
+    call = SignedCall(method="POST", url="https://bank.invalid", body=b"{}", token="token")
+    assert_type(made.explain(call), Explanation)
+    assert_type(made.explain(call).recognise("signature"), str)
+
+
+def snap_inbound(pay: Callable[[SnapCall], dict[str, Any] | SnapAnswer]) -> None:
+    ids: list[ExternalIds] = [MemoryExternalIds(), RedisExternalIds("redis://localhost")]
+    made = SnapReceiver(
+        client_key="example-bank",
+        bank_public_keys=["example"],
+        client_secrets=["example"],
+        external_ids=ids[0],
+        max_skew_secs=timedelta(minutes=5),
+    )
+    assert_type(SnapReceiver.from_env({}), SnapReceiver)
+    made.on("/transfer-va/payment", 25, pay)
+    answered = made.process("POST", "/v1.0/transfer-va/payment", {}, b"{}")
+    assert_type(answered, SnapResponse)
+    assert_type(answered.http_status, int)
+    assert_type(answered.body, bytes)
+    raise SnapRefusal("12", "Bill not found", http_status=404, body=None)
+
+
+def snap_call(call: SnapCall) -> None:
+    assert_type(call.service, int)
+    assert_type(call.path, str)
+    assert_type(call.external_id, str)
+    assert_type(call.partner_id, str)
+    assert_type(call.channel_id, str)
+    assert_type(call.body, dict[str, Any])
+    assert_type(call.raw, bytes)
+    assert_type(MemoryExternalIds().add("key", 5.0), bool)
 
 
 def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> None:

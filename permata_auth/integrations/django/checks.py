@@ -33,10 +33,13 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Djan
 from ..._settings import url_problem
 from ...exceptions import ConfigurationError
 from ...schemes.classic import PermataCredentials
+from ...schemes.snap import SnapCredentials
 from ._services import DjangoServices
 from ._settings import DjangoSettings, is_of_one_process
 
-_KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
+_KNOWN = {
+    *(field.name.upper() for field in attrs.fields(PermataCredentials)),
+    *(f"SNAP_{field.name.upper()}" for field in attrs.fields(SnapCredentials) if field.init),
     "CLIENT_CERT",
     "CLIENT_KEY",
     "CLIENT_KEY_PASSWORD",
@@ -58,6 +61,8 @@ _KNOWN = {field.name.upper() for field in attrs.fields(PermataCredentials)} | {
     "SCHEME",
     "SECRETS_DIR",
 }
+#: Of a receiver, which has settings of its own.
+_INBOUND = ("SNAP_INBOUND_", "SNAP_BANK_")
 _WHERE = "Set it in PERMATA_AUTH (without PERMATA_ before its name), or in the environment."
 
 
@@ -109,7 +114,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
 
 def _unknown(names: list[str]) -> Iterator[CheckMessage]:
     known = _KNOWN | {f"{name}_FILE" for name in _KNOWN}
-    unknown = ", ".join(sorted(name for name in {*names} - known if not name.startswith("SNAP_")))
+    unknown = ", ".join(sorted(name for name in {*names} - known if not name.startswith(_INBOUND)))
     if unknown:
         hint = f"Known are {', '.join(sorted(_KNOWN))}."
         yield Error(f"PERMATA_AUTH has unknown keys: {unknown}", hint=hint, id="permata_auth.E001")

@@ -16,7 +16,7 @@ from ..messages import JSON_TYPE, Inbound, Reply
 from . import draft
 from .accounts import Accounts
 from .checks import WIB, SnapRules, is_signed, read_timestamp, string_to_sign
-from .keys import one_line, private_key, private_pem, public_pem
+from .keys import one_line, public_pem
 from .merchant import Caller, MerchantResponse
 from .services import methods, service_code, snap_error, snap_reply
 from .wrong import build
@@ -214,9 +214,10 @@ class SnapBank(Bank):
 
     def _is_signed(self, request: Inbound, kind: str, message: bytes) -> bool:
         signature = self.snap_rules.read_signature(request.headers["X-SIGNATURE"])
-        key = private_key("merchant").public_key()
-        secrets = [keys.client_secret for keys in self._keys]  # two of them while they change
-        return any(is_signed(kind, signature, message, secret=each, key=key) for each in secrets)
+        return any(
+            is_signed(kind, signature, message, secret=keys.client_secret, key=keys.public_key)
+            for keys in self._keys  # two of them while they change
+        )
 
 
 def snap_arguments(rules: SnapRules, **own: str) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def snap_arguments(rules: SnapRules, **own: str) -> dict[str, Any]:
 
     Args:
         rules: Those that differ from the standard's become arguments.
-        own: Of this one bank: the URL of its token endpoint, the secret.
+        own: Of this one bank: the URL of its token endpoint, the secret, the private key.
     """
     different = {
         name: value
@@ -234,7 +235,6 @@ def snap_arguments(rules: SnapRules, **own: str) -> dict[str, Any]:
     return {
         **own,
         "client_id": SNAP_CLIENT_ID,
-        "private_key": private_pem("merchant"),
         "partner_id": PARTNER_ID,
         "channel_id": CHANNEL_ID,
         **different,
