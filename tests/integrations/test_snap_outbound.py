@@ -152,7 +152,9 @@ def _found():
 
 def test_the_checks_of_a_django_project_know_the_settings_of_the_scheme(configure, bank, settings):
     far = {"PERMATA_CALLBACK_STATUS_URL": "http://bank.invalid/", "PERMATA_APP_SECRETS": "example"}
-    inbound = bank.merchant_environment()
+    inbound = bank.merchant_environment() | {
+        "PERMATA_SNAP_INBOUND_EXTERNAL_IDS": "redis://127.0.0.1:1"
+    }
     configure(settings | inbound | far)  # plain http is allowed by the scheme's own setting
     assert _found() == []
     assert bank.login_attempts == 0
