@@ -94,6 +94,7 @@ class Rejections:
         self._pace.begin(pause)
         snapshot.is_rejected = True
         snapshot.counted.set()
-        if pause.count > 1:  # a single one may be due to a login of another process's just now
-            self._shared.save_rejections(pause)
+        # A single one too, though no pause follows: else each process that had not seen the token
+        # before would replace its own first one at once, and a fleet log in once for each of them.
+        self._shared.save_rejections(pause)
         self._on_pause(pause)

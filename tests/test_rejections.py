@@ -158,14 +158,24 @@ def test_what_was_replaced_is_remembered_by_its_fingerprint_for_a_while(rejectio
 # A fleet
 
 
-def test_a_single_rejection_is_not_told_and_those_in_a_row_are(rejections, fleet):
-    """A single one may be due to a login of another process's just now."""
+def test_each_rejection_is_told_and_the_first_one_without_a_pause(clock, rejections, fleet):
+    tokens = [fresh(), fresh()]
+    for snapshot in tokens:
+        rejections.reject(snapshot)
+    assert [(pause.count, pause.rejected) for pause in fleet.saved] == [
+        (1, tokens[0].token.fingerprint),
+        (2, tokens[1].token.fingerprint),
+    ]
+    first, second = fleet.saved
+    assert first.until <= clock.now() < second.until
+
+
+def test_a_process_whose_first_rejected_token_is_the_second_of_the_fleet_waits(
+    clock, rejections, fleet
+):
     rejections.reject(fresh())
-    assert fleet.saved == []
-    snapshot = fresh()
-    rejections.reject(snapshot)
-    (pause,) = fleet.saved
-    assert (pause.count, pause.rejected) == (2, snapshot.token.fingerprint)
+    other = Rejections(Pace(MEMORY), fleet, is_accepted_after=MEMORY, on_pause=lambda pause: None)
+    assert not other.reject(fresh())
 
 
 def test_another_process_goes_on_where_this_one_is(clock, rejections, fleet, pauses):
