@@ -74,7 +74,8 @@ class Settings(Mapping[str, str]):
         value = self.raw(name)
         if value is None:
             raise KeyError(name)
-        if isinstance(value, int) and name in (*_FLAGS, *_NUMBERS):
+        usual = _PREFIX + name.removeprefix(self._prefix)
+        if isinstance(value, int) and usual in (*_FLAGS, *_NUMBERS):
             return str(value)
         if isinstance(value, os.PathLike):
             value = os.fspath(value)

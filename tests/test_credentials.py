@@ -659,6 +659,13 @@ def test_a_handler_of_an_environment_with_files_sees_them_change(bank, mount):
     assert (bank.logins, bank.refused_logins) == (2, 0)
 
 
+def test_a_flag_may_be_a_bool_under_another_prefix_too(bank):
+    given = {name.replace("PERMATA_", "TOKO_"): value for name, value in bank.environment().items()}
+    given["TOKO_ALLOW_INSECURE_HTTP"] = True
+    with LoginHandler.from_env(given, prefix="TOKO_", background=False) as handler:
+        assert handler.credentials.allow_insecure_http is True
+
+
 def test_a_handler_of_an_environment_has_its_store_and_margins(bank, tmp_path):
     pytest.importorskip("filelock")
     environ = bank.environment() | {
