@@ -170,7 +170,7 @@ def test_steps_during_a_run_cost_one_request_each(strict_bank, handler):
 
 
 def test_a_refresh_in_the_background_corrects_the_clock_too(make_bank, make_handler):
-    bank = make_bank(token_lifetime=1.0, timestamp_tolerance=20.0)
+    bank = make_bank(token_lifetime=4.0, timestamp_tolerance=20.0)
     handler = make_handler(bank.credentials())
     handler.get_token()
     bank.clock_skew = 3600.0
