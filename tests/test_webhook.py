@@ -560,7 +560,9 @@ def test_two_thousand_webhooks_over_three_lifetimes(make_bank, make_processor):
     elapsed = time.monotonic() - began
     assert {answer.body["StatusCode"] for answer in answers.values()} == {"00"}
     assert Counter(bank.deliveries) == Counter(bodies)
-    assert bank.calls_by_status == {"200": 2000}
+    # On a busy machine a call may arrive when its token has just died: it is sent once more.
+    assert bank.calls_by_status.pop("200") == 2000
+    assert bank.calls_by_status.keys() <= {"200", "403"}
     assert bank.logins == bank.login_attempts == len(bank.tokens_issued) >= 4
     # One login per lifetime: each token serves its whole life, less the buffer, before the next.
     assert bank.logins - 1 <= elapsed / (lifetime - buffer)
