@@ -208,7 +208,7 @@ class StoreSession:
         Args:
             suffix: Tells failures of one kind from others under the same key.
         """
-        if not hasattr(self._store, "load_failure"):
+        if not self._may_have("load_failure"):
             return None
         key = self._key + suffix
         found: Any = self._attempt("load_failure", lambda: self._store.load_failure(key))
@@ -221,7 +221,7 @@ class StoreSession:
             failure: The failure; None removes the one that is stored.
             suffix: As in :meth:`load_failure`.
         """
-        if hasattr(self._store, "save_failure"):
+        if self._may_have("save_failure"):
             key = self._key + suffix
             self._attempt("save_failure", lambda: self._store.save_failure(key, failure))
 
@@ -278,6 +278,13 @@ class StoreSession:
         if token is not None and not isinstance(token, AccessToken):
             raise TypeError("a store's load() must return an AccessToken or None")
         return token
+
+    def _may_have(self, name: str) -> bool:
+        """Tell whether the store may have an operation; one that fails to tell is asked for it."""
+        try:
+            return hasattr(self._store, name)
+        except Exception:  # of a store that delegates by __getattr__, and is down
+            return True
 
     def _attempt(self, name: str, operation: Callable[[], _T]) -> _T:
         """Return the result of ``operation``, in time, or raise StoreOutError."""

@@ -505,3 +505,37 @@ def test_a_child_of_a_process_whose_store_hangs_starts_afresh():
         """,
     )
     assert (ended.status, ended.err) == (0, "")
+
+
+class _Delegating:
+    """A store that delegates by ``__getattr__``, which fails as its operations do."""
+
+    def __init__(self, store):
+        self.store, self.is_out = store, False
+
+    def __getattr__(self, name):
+        if self.is_out:
+            raise TokenStoreError("out of order")
+        return getattr(self.store, name)
+
+    def load(self, key):
+        return self.__getattr__("load")(key)
+
+    def save(self, key, token):
+        self.__getattr__("save")(key, token)
+
+    def discard(self, key, token):
+        self.__getattr__("discard")(key, token)
+
+    def lock(self, key):
+        return self.__getattr__("lock")(key)
+
+
+def test_a_store_that_cannot_tell_what_it_has_is_one_that_fails(make_handler, client):
+    store = _Delegating(MemoryTokenStore())
+    handler = make_handler(credentials(), client=client, store=store)
+    first = handler.get_token()
+    store.is_out = True
+    handler.invalidate()
+    assert handler.get_token() != first
+    handler.refresh()
