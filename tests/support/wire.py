@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import select
 import socket
 import ssl
 import threading
@@ -65,11 +66,22 @@ class RawServer:
         # Not until fileno() is -1: another thread sees that before the system call has closed it.
         until(lambda: len(self._served) == self.connections)
 
-    def pump(self, one: socket.socket, other: socket.socket) -> None:
+    @staticmethod
+    def pump(one: socket.socket, other: socket.socket) -> None:
         """Pass bytes both ways until either side ends."""
-        back = self._start(self._copy, other, one)
-        self._copy(one, other)
-        back.join(PATIENCE)
+        # In one thread: OpenSSL lets no two threads read and write one connection at once.
+        with suppress(OSError):
+            ended = False
+            while not ended:
+                for source in select.select((one, other), (), (), PATIENCE)[0]:
+                    target = other if source is one else one
+                    data = received(source)
+                    target.sendall(b"".join(data))
+                    ended = ended or b"" in data
+        for sock in (one, other):
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        other.close()
 
     def connect(self, port: int) -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
@@ -105,16 +117,19 @@ class RawServer:
             sock.close()
             self._served.append(sock)
 
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        for sock in (source, target):
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        if threading.current_thread().name == "test-server":
-            target.close()
+
+def received(sock: socket.socket) -> list[bytes]:
+    """Return all that is here without waiting; the last piece is empty if the sender has ended."""
+    pieces: list[bytes] = []
+    sock.settimeout(0)
+    try:
+        while b"" not in pieces[-1:]:
+            pieces.append(sock.recv(65536))
+    except (BlockingIOError, ssl.SSLWantReadError):
+        pass
+    finally:
+        sock.settimeout(PATIENCE)
+    return pieces
 
 
 def read_request(sock: socket.socket) -> bytes | None:
