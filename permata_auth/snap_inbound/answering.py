@@ -26,7 +26,7 @@ from .answers import (
 from .answers import reply as reply_of
 from .checks import SnapCall
 from .dispatcher import dispatch
-from .inbound import Headers, Inbound, jakarta_day
+from .inbound import Headers, Inbound
 from .ledger import Claim, Ledger
 from .services import Service
 from .settings import Rules
@@ -104,11 +104,11 @@ class Answering:
                 external_id=headers["X-EXTERNAL-ID"],
                 partner_id=headers["X-PARTNER-ID"],
                 channel_id=headers["CHANNEL-ID"],
-                timestamp=sent_at,
+                timestamp=sent_at.at,
                 body={},
                 raw=request.body,
             )
-            return self._answer_once(exchange, service, call)
+            return self._answer_once(exchange, service, call, sent_at.jakarta_day)
 
     def _issue(self, request: Inbound) -> Reply:
         checks.check_frame(request)
@@ -120,9 +120,10 @@ class Answering:
         token = {"accessToken": issuer.issue(key, life), "tokenType": "Bearer"}
         return reply_of(TOKEN_SERVICE, {**token, "expiresIn": str(life)})
 
-    def _answer_once(self, exchange: _Exchange, service: Service, call: SnapCall) -> Reply:
+    def _answer_once(
+        self, exchange: _Exchange, service: Service, call: SnapCall, day: str
+    ) -> Reply:
         """Claim the request's id, and answer it: rows 7 to 9."""
-        day = jakarta_day(call.timestamp)
         key = f"{self._namespace}:{service.code:02d}:{day}:{call.external_id}"
         is_replay = self._rules.duplicates == "replay"
         claim = Claim(
