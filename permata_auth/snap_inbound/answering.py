@@ -54,6 +54,11 @@ class Answering:
         self._services: dict[str, Service] = {}
         self._events = events
 
+    @property
+    def events(self) -> EventHooks:
+        """The event hooks, to which more can be added."""
+        return self._events
+
     def process(self, method: str, path: str, headers: Headers, body: bytes) -> SnapResponse:
         """Return the response to one request. Never raises, but an exception of a signal handler.
 
@@ -172,6 +177,7 @@ class Answering:
                 InboundCallAnswered,
                 service=exchange.service,
                 response_code=reply.code,
+                outcome=_outcome(exchange, reply),
                 check=reply.check,
                 is_replay=exchange.is_replay,
                 duration=_clock.now() - exchange.began,
@@ -187,6 +193,15 @@ class _Exchange:
     external_id: str | None = None
     client_key: str | None = None
     is_replay: bool = False
+
+
+def _outcome(exchange: _Exchange, reply: Reply) -> str:
+    """Return the outcome of a request in the words of :class:`InboundCallAnswered`."""
+    if reply.check is not None and reply.http_status >= 500:
+        return "slow" if reply.http_status == 504 else "failed"
+    if exchange.is_replay:
+        return "replayed"
+    return "verified" if reply.check is None else "refused"
 
 
 def _called(service: Service, value: Any, claim: Claim) -> Reply:

@@ -482,11 +482,11 @@ def test_every_record_has_the_external_id(make_bank, caplog):
     records = [r for r in caplog.records if r.name.startswith("permata_auth")]
     assert len(records) >= 4
     assert {r.permata_request_id for r in records} == {headers["X-EXTERNAL-ID"]}
-    told = [(e.service, e.response_code, e.check) for e in events[-3:]]
+    told = [(e.service, e.response_code, e.outcome, e.check) for e in events[-3:]]
     assert told == [
-        (52, "5005200", "Function"),
-        (52, "4015200", "Signature"),
-        (52, "4005200", "Body"),
+        (52, "5005200", "failed", "Function"),
+        (52, "4015200", "refused", "Signature"),
+        (52, "4005200", "refused", "Body"),
     ]
     assert {e.request_id for e in events[-3:]} == {headers["X-EXTERNAL-ID"]}
 
