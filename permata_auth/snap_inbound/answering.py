@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
@@ -36,6 +38,9 @@ logger = Log("permata_auth.snap_inbound.receiver")
 
 TOKEN_SERVICE = 73
 
+#: Makes a context in which a merchant's function is called.
+Around = Callable[[], AbstractContextManager[object]]
+
 
 class Answering:
     """Answers the requests of one bank. Thread-safe: no state but the ledger's.
@@ -59,7 +64,15 @@ class Answering:
         """The event hooks, to which more can be added."""
         return self._events
 
-    def process(self, method: str, path: str, headers: Headers, body: bytes) -> SnapResponse:
+    def process(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        around: Around = nullcontext,
+    ) -> SnapResponse:
         """Return the response to one request. Never raises, but an exception of a signal handler.
 
         Blocks for the function's time limit at most, and for the store of external ids.
@@ -69,8 +82,11 @@ class Answering:
             path: The path as the server received it, with its query, before anything decodes it.
             headers: A mapping, or (name, value) pairs; names in any case.
             body: The bytes of the body.
+            around: Makes a context in which the merchant's function is called, on its thread: a
+                framework cleans up there what the function has opened. It must not raise. Nothing
+                by default.
         """
-        exchange = _Exchange(began=_clock.now())
+        exchange = _Exchange(began=_clock.now(), around=around)
         try:
             reply = self._answer(exchange, Inbound.of(method, path, headers, body))
         except SnapRefusal as refusal:
@@ -149,7 +165,7 @@ class Answering:
             claim.settle(reply, is_late=False)
             return reply
         return dispatch(
-            lambda: _called(service, value, claim),
+            lambda: _called(service, value, claim, exchange.around),
             claim,
             service=service.code,
             time_limit_secs=self._rules.time_limit_secs,
@@ -189,6 +205,7 @@ class _Exchange:
     """The known facts of a request so far, for its answer and its log record."""
 
     began: float
+    around: Around
     service: int = 0
     external_id: str | None = None
     client_key: str | None = None
@@ -204,10 +221,16 @@ def _outcome(exchange: _Exchange, reply: Reply) -> str:
     return "verified" if reply.check is None else "refused"
 
 
-def _called(service: Service, value: Any, claim: Claim) -> Reply:
+def _called(
+    service: Service,
+    value: Any,
+    claim: Claim,
+    around: Around,
+) -> Reply:
     """Call the merchant's function; any exception of it becomes a reply."""
     try:
-        return service.call(value, claim)
+        with around():
+            return service.call(value, claim)
     except SnapRefusal as refusal:
         return reply_of(service.code, refusal)
     except BaseException as error:  # on a thread of its own, where nothing else would see it

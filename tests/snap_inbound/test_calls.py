@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -459,6 +460,30 @@ def test_the_claim_of_a_slow_function_is_renewed_until_it_ends(make_bank, calls,
     clock.settle()
     assert bank.call(headers=headers).code == "2005200"
     assert len(calls) == 2
+
+
+def test_a_function_runs_inside_of_what_the_framework_has_around_it(make_bank):
+    told = []
+
+    @contextmanager
+    def around():
+        told.append(threading.current_thread().name)
+        try:
+            yield
+        finally:
+            told.append("ended")
+
+    def answer(call):
+        told.append(threading.current_thread().name)
+        return call.body["answer"]  # a KeyError for the second call
+
+    bank = make_bank(answer)
+    for body, code in ((b'{"answer":{}}', 200), (b"{}", 500), (b"x", 400)):
+        response = bank.receiver.process(
+            "POST", NOTIFY_PATH, bank.headers(body), body, around=around
+        )
+        assert response.http_status == code
+    assert told == ["permata-auth-snap-function"] * 2 + ["ended"] + told[:2] + ["ended"]
 
 
 # Log records and events.
