@@ -246,6 +246,6 @@ def _called(
 def _shown(request: Inbound) -> str | None:
     """Return the X-CLIENT-KEY of a token request for its answer, where it is one."""
     try:
-        return request.header("X-CLIENT-KEY")
+        return request.needed(["X-CLIENT-KEY"])["X-CLIENT-KEY"]
     except CheckFailed:
         return None

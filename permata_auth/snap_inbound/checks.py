@@ -33,6 +33,7 @@ logger = Log(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 
+_TOKEN_HEADERS = ("X-CLIENT-KEY", "X-TIMESTAMP", "X-SIGNATURE")
 _HEADERS = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
 _EXTERNAL_ID = re.compile(r"[0-9A-Za-z._-]{1,36}")
 
@@ -83,9 +84,7 @@ def check_token_request(request: Inbound, rules: Rules) -> None:
         request: One that has passed :func:`check_frame`.
         rules: The receiver's.
     """
-    client_key = request.header("X-CLIENT-KEY")
-    timestamp = request.header("X-TIMESTAMP")
-    signature = request.header("X-SIGNATURE")
+    client_key, timestamp, signature = request.needed(_TOKEN_HEADERS).values()
     sent_at = _moment(timestamp)
     is_known = client_key == rules.client_key
     if not is_known:
@@ -108,7 +107,7 @@ def check_headers(request: Inbound) -> tuple[dict[str, str], Moment]:
     Args:
         request: One that has passed :func:`check_frame`.
     """
-    headers = {name: request.header(name) for name in _HEADERS}
+    headers = request.needed(_HEADERS)
     if not _EXTERNAL_ID.fullmatch(headers["X-EXTERNAL-ID"]):
         raise bad_format("X-EXTERNAL-ID")
     return headers, _moment(headers["X-TIMESTAMP"])

@@ -68,27 +68,28 @@ class Inbound:
         """
         return _route(self.path)
 
-    def header(self, name: str) -> str:
-        """Return the value of a header that must be there once; raise CheckFailed otherwise.
+    def needed(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the values of headers that must be there once; raise CheckFailed for the first.
 
         Args:
-            name: In upper case, as an answer shows it.
+            names: In upper case, as an answer shows them.
         """
-        values = self.headers.get(name, ())
-        if len(values) == 1:
-            value = values[0]
+        found = {}
+        for name in names:
+            values = self.headers.get(name, ())
+            value = values[0] if len(values) == 1 else ""
             # Where a server joins a header that came twice, it does so by a comma, which no value
             # of SNAP has. Other values than printable ASCII cannot be encoded, compared or logged.
-            if value.isascii() and value.isprintable() and "," not in value and value.strip(" "):
-                return value
-        raise bad_format(name) if any(value.strip() for value in values) else missing(name)
+            is_one = value.isascii() and value.isprintable() and "," not in value
+            if not (is_one and value.strip(" ")):
+                raise bad_format(name) if any(map(str.strip, values)) else missing(name)
+            found[name] = value
+        return found
 
     def is_json(self) -> bool:
         """Tell whether the one Content-Type is that of JSON, with any parameters."""
         values = self.headers.get("CONTENT-TYPE", ())
-        return len(values) == 1 and (
-            values[0].partition(";")[0].strip(" \t").lower() == "application/json"
-        )
+        return len(values) == 1 and _is_json(values[0])
 
 
 @attrs.frozen
@@ -104,6 +105,11 @@ class Moment:
     at: datetime
     posix: float
     jakarta_day: str
+
+
+@functools.lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip(" \t").lower() == "application/json"
 
 
 @functools.lru_cache(maxsize=64)
