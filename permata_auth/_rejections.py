@@ -65,7 +65,7 @@ class Rejections:
         token = snapshot.token
         if snapshot.is_accepted or token is None:
             return True
-        if self._shared.has_newer(token, self.was_replaced):
+        if self._shared.find_newer(token, self.was_replaced) is not None:
             return True  # to take it costs no login
         known = self._shared.load_rejections()
         if known is not None:

@@ -119,8 +119,11 @@ class Timers:
             schedule = self.schedule
             if schedule is None or (callback is not None and schedule.callback != callback):
                 return False
-            self.schedule = None
-        schedule.cancelled.set()
+            # Before it is forgotten: where a signal handler comes in between, or throws, the next
+            # drop() finds the schedule and ends its timer, which shutdown() would wait for.
+            schedule.cancelled.set()
+            if self.schedule is schedule:  # that signal handler may have replaced it
+                self.schedule = None
         return True
 
     def end(self, schedule: Schedule) -> bool:

@@ -2,7 +2,8 @@
 
 1. *Snapshot.* A call with a live token reads one snapshot and one clock, and returns.
 2. *Pace.* Any other call is told at once where a recent failure lets no login start yet, unless
-   that was a refusal and the credentials may have changed since.
+   that was a refusal and the credentials may have changed since, or another process may have put a
+   token in the store: a few times a second one call looks.
 3. *Flight.* Else one login runs on a thread of its own, and all callers share its outcome. It first
    looks for a newer token in the store, and keeps the other processes from logging in meanwhile.
 4. *Schedule.* The new token is swapped in and its refresh scheduled, before any caller wakes.
@@ -154,7 +155,7 @@ class TokenLife:
             pause = self._held(asker)
             # Again, if there is nothing to load: another thread may have put other credentials in
             # place since this one looked, and their login would be held up by the old ones' pause.
-            if pause is not None and not (pause.is_bound and self._rotation.is_due()):
+            if pause is not None and not self._may_pass(asker, pause):
                 self._check_pace(asker)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
@@ -167,6 +168,11 @@ class TokenLife:
         raise InvalidTokenResponseError(
             f"the last {_MAX_FLIGHTS} tokens were rejected or had expired before they could be used"
         )
+
+    def _may_pass(self, asker: Asker, pause: Pause) -> bool:
+        """Tell whether a flight may find credentials or a token, and end the pause."""
+        is_look_due = asker is Asker.CALLER and self._shared.is_look_due
+        return is_look_due or (pause.is_bound and self._rotation.is_due())
 
     def _check_pace(self, asker: Asker) -> None:
         pause = self._held(asker)
@@ -194,7 +200,14 @@ class TokenLife:
         self._rotation.check()
         # Again, on the one thread that logs in: callers that looked before the last flight failed
         # would otherwise start a login each.
-        self._check_pace(asker)
+        pause = self._held(asker)
+        if pause is not None:
+            newer = asker is Asker.CALLER and self._shared.look(
+                snapshot.token, self._rejections.was_replaced
+            )
+            if not newer:
+                raise held_error(pause)
+            return functools.partial(self._swap, asker, newer, is_shared=True)
         with self._shared.turn(
             snapshot.token,
             is_forced=asker is Asker.REFRESH,

@@ -43,6 +43,12 @@ BODIES = {
 }
 
 
+def timers():
+    """Those that outlive a shutdown() which waited for them to no avail."""
+    threads = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    return [each for each in threads if each.is_alive()]  # an interrupted start() leaves others
+
+
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("act", ["get_token", "refresh", "clear_cache", "info", "shutdown"])
 @on_a_thread_of_its_own
@@ -56,6 +62,7 @@ def test_a_signal_handler_may_call_the_handler_at_any_point(make, body, act):
         assert client.most_at_once == 1
         assert len(client.calls) <= 4
         handler.shutdown()
+        assert timers() == [], f"at step {step}"
         if not came_so_far:
             break
     assert step > 30
@@ -84,6 +91,7 @@ def test_an_interrupt_at_any_point_leaves_the_handler_working(make, body):
             assert handler.get_token() == client.issued[-1].value
         assert client.most_at_once == 1
         handler.shutdown()
+        assert timers() == [], f"at step {step}"
         if not came_so_far:
             break
     assert step > 30

@@ -8,7 +8,9 @@ from contextlib import suppress
 
 import pytest
 import requests
+from support.clients import token
 from support.fleet import Host, ask_all
+from support.stores import ScriptedStore
 from support.threads import together
 
 from permata_auth import LoginClient, LoginHandler, PermataAuth, PermataAuthError, RetryPolicy
@@ -162,6 +164,60 @@ def test_a_token_is_there_at_the_end_of_the_pause(bank, clock, handler, name):
     if pause is not None:  # its microseconds are rounded
         clock.advance(pause.timestamp() - clock.wall() + 0.001)
     assert handler.get_token()
+
+
+@pytest.fixture
+def store():
+    return ScriptedStore()
+
+
+@pytest.fixture
+def member(bank, clock, make_handler, store) -> LoginHandler:
+    """As the handler, with a store."""
+    client = LoginClient(bank.credentials(), retry=RetryPolicy(attempts=1))
+    yield make_handler(bank.credentials(), client=client, store=store, background=False)
+    client.close()
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_held_caller_takes_the_token_that_another_process_has_got(
+    bank, clock, member, store, name
+):
+    bank.fail_for(3600, on="token", **FAULTS[name][0])
+    with pytest.raises(PermataAuthError):
+        member.get_token()
+    attempts = bank.login_attempts
+    store.tokens.save(bank.credentials().key, newer := token())
+    clock.advance(0.25)
+    assert {call.value() for call in together(THREADS, member.get_token)} == {newer.value}
+    assert bank.login_attempts == attempts
+    assert member.info().next_login_at is None
+
+
+def test_held_callers_look_into_the_store_a_few_times_a_second(bank, clock, member, store):
+    bank.fail_next(1, status=429, retry_after=60, on="token")
+    with pytest.raises(PermataAuthError):
+        member.get_token()
+    store.calls.clear()
+    in_a_loop(clock, 10.0, 0.1, lambda: together(8, member.get_token))
+    assert set(store.calls) == {"load"}
+    assert 30 <= len(store.calls) <= 41
+    assert bank.login_attempts == 1
+
+
+def test_a_forced_refresh_that_is_held_takes_no_token_of_another_process(
+    bank, clock, member, store
+):
+    bank.fail_next(1, status=429, retry_after=60, on="token")
+    with pytest.raises(PermataAuthError):
+        member.get_token()
+    store.tokens.save(bank.credentials().key, token())
+    store.calls.clear()
+    clock.advance(1.0)
+    with pytest.raises(PermataAuthError):
+        member.refresh()
+    assert store.calls == []
+    assert bank.login_attempts == 1
 
 
 # Fresh tokens that are rejected

@@ -23,8 +23,8 @@ class Fleet:
         self.newer = None
         self.saved = []
 
-    def has_newer(self, than, is_unwanted):
-        return self.newer is not None and not is_unwanted(self.newer)
+    def find_newer(self, than, is_unwanted):
+        return None if self.newer is None or is_unwanted(self.newer) else self.newer
 
     def load_rejections(self):
         return self.pause
@@ -218,7 +218,7 @@ def test_a_token_of_the_fleet_that_was_replaced_here_is_no_newer_one(rejections,
 
 
 def test_an_accepted_token_asks_the_store_nothing(rejections, fleet):
-    fleet.has_newer = fleet.load_rejections = None
+    fleet.find_newer = fleet.load_rejections = None
     snapshot = fresh()
     rejections.accept(snapshot)
     assert rejections.reject(snapshot)

@@ -10,6 +10,7 @@ set that logs in. A token is also taken from the place of the set before, which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _QUEUE_SHARE = 0.9
 #: The difference that reading two clocks one after the other makes.
 _CLOCK_NOISE_SECS = 0.001
+#: The time between two looks for the token of another process, while a pause lets none log in.
+_LOOK_SECS = 0.25
 _REJECTIONS = ":rejected"
 _MAX_PLACES = 3
 
@@ -64,6 +67,12 @@ class SharedToken:
         #: Whether other processes may see the token too.
         self.is_fleet_wide = not isinstance(store, MemoryTokenStore)
         self.max_queue_secs = budget * _QUEUE_SHARE
+        self._next_look_at = -math.inf
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether :meth:`look` would look: a few times a second, however many calls there are."""
+        return _clock.now() >= self._next_look_at
 
     @contextmanager
     def session(self, scheme: Scheme) -> Iterator[StoreSession]:
@@ -117,19 +126,37 @@ class SharedToken:
             with self.session(scheme) as session, suppress(StoreOutError):
                 session.discard(token)
 
-    def has_newer(self, token: AccessToken, is_unwanted: Callable[[AccessToken], bool]) -> bool:
-        """Tell whether the store has a token that may replace ``token``.
+    def look(
+        self, than: AccessToken | None, is_unwanted: Callable[[AccessToken], bool]
+    ) -> AccessToken | None:
+        """Return what :meth:`find_newer` returns, or None where the last look is too recent.
 
         Args:
-            token: The token of this process.
+            than: As in :meth:`find_newer`.
+            is_unwanted: As in :meth:`turn`.
+        """
+        if not self.is_look_due:
+            return None
+        newer = self.find_newer(than, is_unwanted)
+        # Not before the look has ended: until then other callers join it.
+        self._next_look_at = _clock.now() + _LOOK_SECS
+        return newer
+
+    def find_newer(
+        self, than: AccessToken | None, is_unwanted: Callable[[AccessToken], bool]
+    ) -> AccessToken | None:
+        """Return a token of the store that may replace ``than``, or None.
+
+        Args:
+            than: The token of this process, or None.
             is_unwanted: As in :meth:`turn`.
         """
         for scheme in self.rotation.known:
             with self.session(scheme) as session, suppress(StoreOutError):
                 stored = session.load()
-                if stored is not None and not is_unwanted(stored) and _is_newer(stored, token):
-                    return True
-        return False
+                if stored is not None and not is_unwanted(stored) and _is_newer(stored, than):
+                    return stored
+        return None
 
     def load_before(self) -> AccessToken | None:
         """Return the token at the place of the set before, which other processes may still use."""
@@ -193,6 +220,7 @@ class Unshared:
     """
 
     is_fleet_wide = False
+    is_look_due = False
     newer = None
     pause = None
 
@@ -206,14 +234,15 @@ class Unshared:
         """
         yield self
 
-    def has_newer(self, token: object, is_unwanted: object) -> bool:
-        """Return False: there is no other token.
+    def find_newer(self, than: object, is_unwanted: object) -> None:
+        """Return None: there is no other token.
 
         Args:
-            token: Not used.
+            than: Not used.
             is_unwanted: Not used.
         """
-        return False
+
+    look = find_newer
 
     def load_rejections(self) -> None:
         """Return None: there is no fleet that could have seen one."""

@@ -292,23 +292,36 @@ def anything(token) -> bool:
     return False
 
 
-def test_the_fleet_has_a_newer_token_unless_that_was_rejected_here(clock, shared, store):
+def test_a_newer_token_is_found_unless_it_was_rejected_here(clock, shared, store):
     rejected = token()
-    assert not shared.has_newer(rejected, anything)
+    assert shared.find_newer(rejected, anything) is None
     store.tokens.save(KEY, rejected)
-    assert not shared.has_newer(rejected, anything)
+    assert shared.find_newer(rejected, anything) is None
     clock.advance(1)
     store.tokens.save(KEY, newer := token())
-    assert shared.has_newer(rejected, anything)
-    assert not shared.has_newer(rejected, lambda stored: stored == newer)
+    assert shared.find_newer(rejected, anything) == newer
+    assert shared.find_newer(None, anything) == newer
+    assert shared.find_newer(rejected, lambda stored: stored == newer) is None
     clock.advance(901)
-    assert not shared.has_newer(rejected, anything), "it has expired"
+    assert shared.find_newer(rejected, anything) is None, "it has expired"
 
 
 def test_a_store_that_fails_has_no_newer_token_and_no_rejections(clock, shared, store):
     store.fail("load", "load_failure")
-    assert not shared.has_newer(token(), anything)
+    assert shared.find_newer(token(), anything) is None
     assert shared.load_rejections() is None
+
+
+def test_looks_for_a_newer_token_come_a_few_times_a_second_at_most(clock, shared, store):
+    assert shared.is_look_due
+    assert shared.look(None, anything) is None
+    store.tokens.save(KEY, newer := token())
+    clock.advance(0.2)
+    assert not shared.is_look_due
+    assert shared.look(None, anything) is None
+    clock.advance(0.1)
+    assert shared.is_look_due
+    assert shared.look(None, anything) == newer
 
 
 @pytest.mark.parametrize("scheme", [credentials(), Keyless()], ids=["bound", "unbound"])
