@@ -18,8 +18,6 @@ from support.threads import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
-#: The longest pause after failed logins that may be tried again, and some more to notice its end.
-_MAX_PAUSE_SECS = 7.0
 # Long enough that a refresh comes in time on a busy machine with two cores.
 _LIFE = 4.0
 _BUFFER = 1.5
@@ -89,11 +87,11 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     assert not errors(answers)
     assert len(tokens(answers)) == 1
     assert bank.login_attempts == 1
-    answers = ask_all(hosts, "call", seconds=5 * _LIFE, interval=0.2)
+    answers = ask_all(hosts, "call", seconds=4 * _LIFE, interval=0.2)
     assert not errors(answers)
-    # Five lifetimes on, with a login each time that the buffer is reached, and never two.
+    # Four lifetimes on, with a login each time that the buffer is reached, and never two.
     assert logs_in_once_a_lifetime(bank), gaps(bank)
-    assert bank.login_attempts == bank.logins >= 5
+    assert bank.login_attempts == bank.logins >= 4
     if not is_single:
         assert not any(answer["rejected"] for answer in answers)
 
@@ -114,19 +112,17 @@ def test_an_outage_of_logins_fails_no_call_while_a_token_lives(
         minimum=0.0,
     )
     assert shares_one_token([host])
-    host.tell("call_on", seconds=6 * _LIFE, interval=0.4)
-    until(lambda: bank.logins >= 4, timeout=60)
+    host.tell("call_on", seconds=4.5 * _LIFE, interval=0.4)
+    until(lambda: bank.logins >= 3, timeout=60)
     bank.fail_for(0.65 * _LIFE, status=503, on="token")  # over the next refresh
-    recovered = time.monotonic() + 0.65 * _LIFE + _MAX_PAUSE_SECS
     answers = host.answers()
     assert not errors(answers)
     results = [result for answer in answers for result in answer["results"]]
     failures = [failure for result in results for failure in result["failures"]]
-    # On a busy machine a token may die before its refresh. The calls of that process then fail
-    # until its pause is over, also while another process has a token already.
-    late = [failure for failure in failures if failure[0] > recovered]
-    assert [failure for failure in late if lives_through(bank, *failure[:2])] == []
-    assert sum(result["accepted"] for result in results) > 6 * 8 * 4
+    # On a busy machine a token may die before its refresh: no call fails once the next one is
+    # there, however long the pause of its process lasts.
+    assert [failure for failure in failures if lives_through(bank, *failure[:2])] == []
+    assert sum(result["accepted"] for result in results) > 4 * 8 * 4
     assert bank.duplicates == 0
     # One login each time that the buffer is reached, jitter included, and never one a process.
     assert sum(gaps(bank)) / len(gaps(bank)) > _LIFE / 2 * 0.8, gaps(bank)
@@ -239,14 +235,14 @@ def test_an_outage_stops_nobody_and_sharing_resumes(make_bank, make_hosts, redis
     assert shares_one_token(hosts)
     redis_server.go_down()
     before = bank.logins
-    answers = ask_all(hosts, "call", seconds=3 * _LIFE)
+    answers = ask_all(hosts, "call", seconds=2 * _LIFE)
     assert not errors(answers)
     # One for each process each time that the buffer is reached, at the most.
-    assert bank.logins - before <= 6 * (3 * _LIFE / _SHORTEST_TURN + 1)
+    assert bank.logins - before <= 6 * (2 * _LIFE / _SHORTEST_TURN + 1)
     redis_server.come_up()
     until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
     before = len(bank.tokens_issued) - 1
-    assert not errors(ask_all(hosts, "call", seconds=3 * _LIFE))
+    assert not errors(ask_all(hosts, "call", seconds=2 * _LIFE))
     assert logs_in_once_a_lifetime(bank, before), gaps(bank, before)
     for host in hosts:
         assert host.log.count("Token store failed") == 3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import base64
 import copy
+import gc
 import logging
 import os
 import pickle
