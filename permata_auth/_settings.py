@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, TypeGuard
@@ -226,6 +226,25 @@ class Secret(Unpicklable):
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
+
+
+def flag_problem(value: object) -> str | None:
+    """Return the problem of a value that must be a bool; None if it has none.
+
+    Args:
+        value: Of any type.
+    """
+    return None if isinstance(value, bool) else "must be true or false"
+
+
+def choice_problem(value: object, choices: Iterable[str]) -> str | None:
+    """Return the problem of a value that must be one of a few; None if it has none.
+
+    Args:
+        value: Of any type, one without a hash too.
+        choices: The values that are right.
+    """
+    return None if value in list(choices) else f"must be one of {', '.join(choices)}"
 
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")

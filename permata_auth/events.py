@@ -72,15 +72,24 @@ class LoginFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class InboundCallAnswered(Event):
-    """A request of the bank is answered; ``duration`` in seconds.
+    """A request of the bank is answered. Its ``request_id`` is the ``X-EXTERNAL-ID``.
 
-    ``service`` is its code, 0 where the path is unknown; ``response_code`` the one that the bank
-    was sent; ``check`` the check that refused it, or None; ``is_replay`` whether the first answer
-    was sent again. ``request_id`` is the ``X-EXTERNAL-ID``.
+    Args:
+        service: The code of the service; 0 where the path is unknown.
+        response_code: ``responseCode`` of the response.
+        outcome: ``verified`` where it passed every check, whatever the merchant's function said of
+            it; ``refused`` by a check; ``replayed`` where its external id was seen before; ``slow``
+            where the function took longer than its time limit; ``failed`` where it raised, or the
+            external ids could not be stored.
+        check: The check that it did not pass; None where it did.
+        is_replay: Whether its external id was seen before: it is answered with 409, or with the
+            first response again.
+        duration: The seconds that the response took.
     """
 
     service: int
     response_code: str
+    outcome: str
     check: str | None
     is_replay: bool
     duration: float

@@ -1,9 +1,10 @@
-"""Prometheus: metrics of handlers, on the default registry or another.
+"""Prometheus: metrics of handlers and receivers, on the default registry or another.
 
 ::
 
     metrics = PermataMetrics()
     metrics.watch(handler)
+    metrics.watch(receiver)
 
 ==================================================  =========================================
 permata_auth_token_seconds_left                     life left in the token, at the scrape
@@ -19,10 +20,13 @@ permata_auth_logins_abandoned_total                 logins that overran their bu
 permata_auth_refreshes_late_total                   refreshes over five seconds late
 permata_auth_credentials_reloaded_total             changes of the credentials
 permata_auth_waiting_callers                        callers that wait for a login, at the scrape
+permata_auth_inbound_calls_total                    requests of the bank to a receiver
 ==================================================  =========================================
 
-All carry ``client``, the name given to :meth:`PermataMetrics.watch`. A handler that is gone leaves
-its counts behind, and no more. ``registry.unregister(metrics)`` takes all of them away.
+All carry ``client``, the name given to :meth:`PermataMetrics.watch`. The requests of the bank carry
+``service`` (73, or 00 for an unknown path), ``outcome`` and ``check`` too, as
+:class:`InboundCallAnswered` has them. A handler that is gone leaves its counts behind, and no more.
+``registry.unregister(metrics)`` takes all of them away.
 
 With several processes, in prometheus_client's multiprocess mode (``PROMETHEUS_MULTIPROC_DIR``),
 every process reports all of them but the two that are read at the scrape; for the first of these,
@@ -34,7 +38,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import attrs
@@ -43,6 +47,7 @@ from .. import _process
 from ..events import (
     CredentialsReloaded,
     Event,
+    InboundCallAnswered,
     LoginAbandoned,
     LoginFailed,
     LoginPostponed,
@@ -55,6 +60,7 @@ from ..events import (
 )
 from ..exceptions import ConfigurationError
 from ..handler import LoginHandler
+from ..snap_inbound import SnapReceiver
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
@@ -72,9 +78,9 @@ _BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class PermataMetrics(Collector):
-    """The metrics of any number of handlers, on one registry; make one for each registry.
+    """The metrics of any number of handlers and receivers; make one for each registry.
 
-    Holds the handlers weakly. Thread-safe.
+    Holds them weakly. Thread-safe.
 
     Args:
         registry: The registry that serves the metrics; the default one of prometheus_client.
@@ -94,6 +100,7 @@ class PermataMetrics(Collector):
             abandoned=counter("logins_abandoned", "Logins that overran their budget"),
             reloaded=counter("credentials_reloaded", "Changes of the credentials"),
             late=counter("refreshes_late", "Refreshes that began over five seconds late"),
+            inbound=counter("inbound_calls", "Requests of the bank", "service", "outcome", "check"),
             duration=Histogram(
                 "permata_auth_login_duration_seconds",
                 "How long logins took, all attempts included",
@@ -110,30 +117,32 @@ class PermataMetrics(Collector):
             ),
         )
         self._watched: dict[str, weakref.ref[LoginHandler]] = {}
+        self._receivers: dict[str, weakref.ref[SnapReceiver]] = {}
         registry.register(self)
 
-    def watch(self, handler: LoginHandler, *, client: str = "permata") -> None:
+    def watch(self, handler: LoginHandler | SnapReceiver, *, client: str = "permata") -> None:
         """Count the events of ``handler`` from now on; its own event hooks go on being called.
 
         Does nothing for a handler that is watched by this name already. Raises ConfigurationError
         for another name, and for the name of another handler.
 
         Args:
-            handler: The handler to watch; each of several needs a ``client`` of its own.
+            handler: The handler to watch, or the receiver; each of several handlers needs a
+                ``client`` of its own, and so does each of several receivers.
             client: The value of the label that all of its metrics carry.
         """
-        if not isinstance(handler, LoginHandler) or not isinstance(client, str):
-            raise ConfigurationError("watch() takes a LoginHandler, and a str as client")
-        watched = dict(self.handlers())
-        if watched.get(client) is handler:
-            return
-        if client in watched or handler in watched.values():
+        if not isinstance(handler, LoginHandler | SnapReceiver) or not isinstance(client, str):
             raise ConfigurationError(
-                f"client={client!r} is another handler's name, or this handler has another one; "
-                "give each handler one name of its own"
+                "watch() takes a LoginHandler or a SnapReceiver, and a str as client"
             )
-        self._watched[client] = weakref.ref(handler)
-        handler.events.add(_Recorder(self, self._families, handler, client))
+        if isinstance(handler, SnapReceiver):
+            living = {name: each for name, ref in self._receivers.items() if (each := ref())}
+            if _is_new(client, handler, living):
+                self._receivers[client] = weakref.ref(handler)
+                handler.events.add(_InboundRecorder(self._families, client))
+        elif _is_new(client, handler, dict(self.handlers())):
+            self._watched[client] = weakref.ref(handler)
+            handler.events.add(_Recorder(self, self._families, handler, client))
 
     def describe(self) -> Iterator[Metric]:
         """Return the families with no samples in them; asks no handler."""
@@ -165,6 +174,18 @@ class PermataMetrics(Collector):
                 self._families.expiry.labels(client).set(math.nan)
 
 
+def _is_new(client: str, handler: object, watched: Mapping[str, object]) -> bool:
+    """Return False where a handler has this name already; raise ConfigurationError for a clash."""
+    if watched.get(client) is handler:
+        return False
+    if client in watched or any(each is handler for each in watched.values()):
+        raise ConfigurationError(
+            f"client={client!r} is another handler's name, or this handler has another one; "
+            "give each handler one name of its own"
+        )
+    return True
+
+
 @attrs.frozen(kw_only=True, eq=False)
 class _Families:
     """The metrics that are counted as events happen."""
@@ -178,6 +199,7 @@ class _Families:
     abandoned: Counter
     reloaded: Counter
     late: Counter
+    inbound: Counter
     duration: Histogram
     #: Only for the files of multiprocess mode: a scrape reads the handlers themselves.
     expiry: Gauge
@@ -286,3 +308,20 @@ class _Recorder:
             return
         if (event.at - due).total_seconds() > _LATE_SECS:
             families.late.labels(self._client).inc()
+
+
+class _InboundRecorder:
+    """The event hook of one receiver. Holds neither the receiver nor the metrics."""
+
+    def __init__(self, families: _Families, client: str) -> None:
+        self._families = weakref.ref(families)
+        self._client = client
+
+    def __call__(self, event: Event) -> None:
+        families = self._families()
+        if families is None or not isinstance(event, InboundCallAnswered):
+            return
+        # Of the receiver's own words alone: no value that a stranger sends becomes a time series.
+        families.inbound.labels(
+            self._client, f"{event.service:02d}", event.outcome, event.check or ""
+        ).inc()

@@ -13,10 +13,18 @@ from typing import Any, Protocol, TypeVar
 import attrs
 
 from .._process import PerProcess
-from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
+from .._settings import (
+    Secret,
+    choice_problem,
+    flag_or_none,
+    flag_problem,
+    header_problem,
+    text_problem,
+    url_problem,
+)
 from ..exceptions import ConfigurationError
-from ._snap_signing import ENCODINGS, SymmetricSigner
-from .canonical import CANONICALIZERS
+from ._snap_rules import CHOICES, SIGNATURES, prefix_problem
+from ._snap_signing import SymmetricSigner
 
 _S = TypeVar("_S", bound="SnapSettings")
 
@@ -24,14 +32,12 @@ MAX_EXTERNAL_ID_CHARS = 36
 #: Fewer random digits than ten, beside the 14 of the time, collide within a busy day.
 MIN_EXTERNAL_ID_DIGITS = 24
 _MAX_KEY_FILE_BYTES = 64 * 1024
-_PREFIX = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")  # neither query nor fragment
 
 _CHOICES = {
     "timestamp_form": ("seconds", "milliseconds", "utc"),
-    "transaction_signature": ("symmetric", "asymmetric"),
-    "token_signature": ("asymmetric", "symmetric"),
-    "signature_encoding": ENCODINGS,
-    "canonicalizer": tuple(CANONICALIZERS),
+    "transaction_signature": SIGNATURES,
+    "token_signature": SIGNATURES[::-1],  # the default first
+    **CHOICES,
 }
 _FLAGS = ("sign_query", "allow_insecure_http", "allow_short_key")
 
@@ -114,7 +120,7 @@ def _problems(values: Mapping[str, Any]) -> dict[str, str]:
         "token_url": url_problem(url, allow_insecure_http=is_open) if url else "is missing",
         "client_id": text_problem(values["client_id"]),
         "origin_header": header_problem(values["origin_header"]),
-        "signed_prefix": _prefix_problem(values["signed_prefix"]),
+        "signed_prefix": prefix_problem(values["signed_prefix"]),
         "external_id": _external_id_problem(values["external_id"]),
         "external_id_length": _length_problem(values),
     }
@@ -123,24 +129,14 @@ def _problems(values: Mapping[str, Any]) -> dict[str, str]:
     if values["client_secret"] is not None or _has("symmetric", values):
         found["client_secret"] = text_problem(values["client_secret"])
     for name, choices in _CHOICES.items():
-        found[name] = None if values[name] in list(choices) else _one_of(choices)
+        found[name] = choice_problem(values[name], choices)
     for name in _FLAGS:
-        found[name] = None if isinstance(values[name], bool) else "must be true or false"
+        found[name] = flag_problem(values[name])
     return {name: problem for name, problem in found.items() if problem is not None}
 
 
 def _has(kind: str, values: Mapping[str, Any]) -> bool:
     return kind in (values["transaction_signature"], values["token_signature"])
-
-
-def _one_of(choices: tuple[str, ...]) -> str:
-    return f"must be one of {', '.join(choices)}"
-
-
-def _prefix_problem(prefix: object) -> str | None:
-    if prefix is None or (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
-        return None
-    return "must be a path that begins with /"
 
 
 def _external_id_problem(make: object) -> str | None:

@@ -115,15 +115,6 @@ class SymmetricSigner:
         outer.update(inner.digest())
         return outer.digest()
 
-    def is_signature(self, signature: bytes, message: bytes) -> bool:
-        """Tell whether a signature is this signer's, in a time that does not say how far it fits.
-
-        Args:
-            signature: Its bytes, of any length.
-            message: The string to sign.
-        """
-        return hmac.compare_digest(self.signature(message), signature)
-
 
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
     """Return the RSA signature: PKCS#1 v1.5 with SHA-256.
@@ -188,8 +179,10 @@ def is_symmetric_signature(
         message: The string to sign.
         signers: Of the current secret, and while it changes of the one before.
     """
-    matches = [signer.is_signature(signature, message) for signer in signers]
-    return any(matches)
+    is_one = False
+    for signer in signers:
+        is_one |= hmac.compare_digest(signer.signature(message), signature)
+    return is_one
 
 
 def is_asymmetric_signature(signature: bytes, message: bytes, keys: Iterable[RSAPublicKey]) -> bool:

@@ -11,7 +11,15 @@ from collections.abc import Mapping
 import attrs
 
 from .._json import json_object
-from .._settings import Secret, flag_or_none, header_problem, text_problem, url_problem
+from .._settings import (
+    Secret,
+    choice_problem,
+    flag_or_none,
+    flag_problem,
+    header_problem,
+    text_problem,
+    url_problem,
+)
 from .._sources import sources
 from ..exceptions import (
     ClockError,
@@ -263,14 +271,9 @@ def _problems(values: Mapping[str, object]) -> dict[str, str]:
         del found["organization_name"]
     if found["client_id"] is None and ":" in str(values["client_id"]):
         found["client_id"] = "must have no colon in it"  # RFC 7617 section 2
-    is_open = values["allow_insecure_http"]
-    if not isinstance(is_open, bool):
-        found["allow_insecure_http"] = "must be true or false"
-    url = values["token_url"]
-    found["token_url"] = (
-        url_problem(url, allow_insecure_http=is_open is True) if url else "is missing"
-    )
+    found["allow_insecure_http"] = flag_problem(values["allow_insecure_http"])
+    url, is_open = values["token_url"], values["allow_insecure_http"] is True
+    found["token_url"] = url_problem(url, allow_insecure_http=is_open) if url else "is missing"
     found["api_key_header"] = header_problem(values["api_key_header"])
-    if values["canonicalizer"] not in list(CANONICALIZERS):
-        found["canonicalizer"] = f"must be one of {', '.join(CANONICALIZERS)}"
+    found["canonicalizer"] = choice_problem(values["canonicalizer"], CANONICALIZERS)
     return {name: problem for name, problem in found.items() if problem is not None}

@@ -6,7 +6,7 @@ from .answers import SnapAnswer, SnapRefusal, SnapResponse
 from .checks import SnapCall
 from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
 from .receiver import SnapReceiver
-from .services import SnapAmount, VaBill, VaInquiry, VaPayment, VaReceipt
+from .virtual_accounts import SnapAmount, VaBill, VaInquiry, VaPayment, VaReceipt
 
 __all__ = [
     "ExternalIds",

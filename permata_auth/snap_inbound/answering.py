@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import attrs
@@ -26,7 +28,7 @@ from .answers import (
 from .answers import reply as reply_of
 from .checks import SnapCall
 from .dispatcher import dispatch
-from .inbound import Headers, Inbound, jakarta_day
+from .inbound import Headers, Inbound
 from .ledger import Claim, Ledger
 from .services import Service
 from .settings import Rules
@@ -35,6 +37,9 @@ from .settings import Rules
 logger = Log("permata_auth.snap_inbound.receiver")
 
 TOKEN_SERVICE = 73
+
+#: Makes a context in which a merchant's function is called.
+Around = Callable[[], AbstractContextManager[object]]
 
 
 class Answering:
@@ -54,7 +59,20 @@ class Answering:
         self._services: dict[str, Service] = {}
         self._events = events
 
-    def process(self, method: str, path: str, headers: Headers, body: bytes) -> SnapResponse:
+    @property
+    def events(self) -> EventHooks:
+        """The event hooks, to which more can be added."""
+        return self._events
+
+    def process(
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        body: bytes,
+        *,
+        around: Around = nullcontext,
+    ) -> SnapResponse:
         """Return the response to one request. Never raises, but an exception of a signal handler.
 
         Blocks for the function's time limit at most, and for the store of external ids.
@@ -64,8 +82,11 @@ class Answering:
             path: The path as the server received it, with its query, before anything decodes it.
             headers: A mapping, or (name, value) pairs; names in any case.
             body: The bytes of the body.
+            around: Makes a context in which the merchant's function is called, on its thread: a
+                framework cleans up there what the function has opened. It must not raise. Nothing
+                by default.
         """
-        exchange = _Exchange(began=_clock.now())
+        exchange = _Exchange(began=_clock.now(), around=around)
         try:
             reply = self._answer(exchange, Inbound.of(method, path, headers, body))
         except SnapRefusal as refusal:
@@ -104,11 +125,11 @@ class Answering:
                 external_id=headers["X-EXTERNAL-ID"],
                 partner_id=headers["X-PARTNER-ID"],
                 channel_id=headers["CHANNEL-ID"],
-                timestamp=sent_at,
+                timestamp=sent_at.at,
                 body={},
                 raw=request.body,
             )
-            return self._answer_once(exchange, service, call)
+            return self._answer_once(exchange, service, call, sent_at.jakarta_day)
 
     def _issue(self, request: Inbound) -> Reply:
         checks.check_frame(request)
@@ -120,9 +141,10 @@ class Answering:
         token = {"accessToken": issuer.issue(key, life), "tokenType": "Bearer"}
         return reply_of(TOKEN_SERVICE, {**token, "expiresIn": str(life)})
 
-    def _answer_once(self, exchange: _Exchange, service: Service, call: SnapCall) -> Reply:
+    def _answer_once(
+        self, exchange: _Exchange, service: Service, call: SnapCall, day: str
+    ) -> Reply:
         """Claim the request's id, and answer it: rows 7 to 9."""
-        day = jakarta_day(call.timestamp)
         key = f"{self._namespace}:{service.code:02d}:{day}:{call.external_id}"
         is_replay = self._rules.duplicates == "replay"
         claim = Claim(
@@ -143,7 +165,7 @@ class Answering:
             claim.settle(reply, is_late=False)
             return reply
         return dispatch(
-            lambda: _called(service, value, claim),
+            lambda: _called(service, value, claim, exchange.around),
             claim,
             service=service.code,
             time_limit_secs=self._rules.time_limit_secs,
@@ -171,6 +193,7 @@ class Answering:
                 InboundCallAnswered,
                 service=exchange.service,
                 response_code=reply.code,
+                outcome=_outcome(exchange, reply),
                 check=reply.check,
                 is_replay=exchange.is_replay,
                 duration=_clock.now() - exchange.began,
@@ -182,16 +205,32 @@ class _Exchange:
     """The known facts of a request so far, for its answer and its log record."""
 
     began: float
+    around: Around
     service: int = 0
     external_id: str | None = None
     client_key: str | None = None
     is_replay: bool = False
 
 
-def _called(service: Service, value: Any, claim: Claim) -> Reply:
+def _outcome(exchange: _Exchange, reply: Reply) -> str:
+    """Return the outcome of a request in the words of :class:`InboundCallAnswered`."""
+    if reply.check is not None and reply.http_status >= 500:
+        return "slow" if reply.http_status == 504 else "failed"
+    if exchange.is_replay:
+        return "replayed"
+    return "verified" if reply.check is None else "refused"
+
+
+def _called(
+    service: Service,
+    value: Any,
+    claim: Claim,
+    around: Around,
+) -> Reply:
     """Call the merchant's function; any exception of it becomes a reply."""
     try:
-        return service.call(value, claim)
+        with around():
+            return service.call(value, claim)
     except SnapRefusal as refusal:
         return reply_of(service.code, refusal)
     except BaseException as error:  # on a thread of its own, where nothing else would see it
@@ -207,6 +246,6 @@ def _called(service: Service, value: Any, claim: Claim) -> Reply:
 def _shown(request: Inbound) -> str | None:
     """Return the X-CLIENT-KEY of a token request for its answer, where it is one."""
     try:
-        return request.header("X-CLIENT-KEY")
+        return request.needed(["X-CLIENT-KEY"])["X-CLIENT-KEY"]
     except CheckFailed:
         return None

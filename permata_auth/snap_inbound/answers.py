@@ -57,9 +57,6 @@ class SnapRefusal(Exception):  # noqa: N818 - an answer of the merchant's, no fa
         body: More members of the response; None for none.
     """
 
-    #: The check that refused the request; None for a refusal by the merchant's function.
-    check: str | None = None
-
     def __init__(
         self,
         case: str,
@@ -217,7 +214,8 @@ def reply(service: int, given: Mapping[str, Any] | SnapAnswer | SnapRefusal) -> 
     if isinstance(given, SnapRefusal):
         code = f"{given.http_status}{service:02d}{given.case}"
         body = {**given.body, "responseCode": code, "responseMessage": given.message}
-        return Reply(code, _content(body), given.check)
+        check = given.check if isinstance(given, CheckFailed) else None
+        return Reply(code, _content(body), check)
     answer = given if isinstance(given, SnapAnswer) else SnapAnswer(given)
     if not isinstance(answer.body, Mapping):
         raise TypeError(f"a function returns a dict or a SnapAnswer, not {type(given).__name__}")

@@ -26,13 +26,15 @@ from .answers import (
     not_supported,
     unauthorized,
 )
-from .inbound import Inbound, moment
+from .inbound import Inbound, Moment, moment
 from .settings import Rules
 
 logger = Log(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 
+_TOKEN_HEADERS = ("X-CLIENT-KEY", "X-TIMESTAMP", "X-SIGNATURE")
+_HEADERS = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
 _EXTERNAL_ID = re.compile(r"[0-9A-Za-z._-]{1,36}")
 
 
@@ -82,9 +84,7 @@ def check_token_request(request: Inbound, rules: Rules) -> None:
         request: One that has passed :func:`check_frame`.
         rules: The receiver's.
     """
-    client_key = request.header("X-CLIENT-KEY")
-    timestamp = request.header("X-TIMESTAMP")
-    signature = request.header("X-SIGNATURE")
+    client_key, timestamp, signature = request.needed(_TOKEN_HEADERS).values()
     sent_at = _moment(timestamp)
     is_known = client_key == rules.client_key
     if not is_known:
@@ -101,22 +101,19 @@ def check_token_request(request: Inbound, rules: Rules) -> None:
         raise bad_format("grantType")
 
 
-def check_headers(request: Inbound) -> tuple[dict[str, str], datetime]:
+def check_headers(request: Inbound) -> tuple[dict[str, str], Moment]:
     """Row 2 of a transaction: return its headers, and the moment of its timestamp.
 
     Args:
         request: One that has passed :func:`check_frame`.
     """
-    names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
-    headers = {name: request.header(name) for name in names}
+    headers = request.needed(_HEADERS)
     if not _EXTERNAL_ID.fullmatch(headers["X-EXTERNAL-ID"]):
         raise bad_format("X-EXTERNAL-ID")
     return headers, _moment(headers["X-TIMESTAMP"])
 
 
-def check_sender(
-    request: Inbound, headers: dict[str, str], sent_at: datetime, rules: Rules
-) -> None:
+def check_sender(request: Inbound, headers: dict[str, str], sent_at: Moment, rules: Rules) -> None:
     """Rows 3 to 6 of a transaction: token, freshness, signature, partner and channel.
 
     Args:
@@ -134,17 +131,12 @@ def check_sender(
         canonical(request.body, rules.canonicalizer),
         headers["X-TIMESTAMP"],
     )
-    signature = headers["X-SIGNATURE"]
-    is_right = (
-        _is_by_bank(signature, message, rules)
-        if token is None
-        else _is_by_secret(signature, message, rules)
-    )
-    if not is_right:
+    is_by_sender = _is_by_bank if token is None else _is_by_secret
+    if not is_by_sender(headers["X-SIGNATURE"], message, rules):
         raise unauthorized("Signature")
-    for name, expected in (("X-PARTNER-ID", rules.partner_id), ("CHANNEL-ID", rules.channel_id)):
-        if expected is not None and headers[name] != expected:
-            raise unauthorized("Unknown client")
+    is_partner = rules.partner_id in (None, headers["X-PARTNER-ID"])
+    if not is_partner or rules.channel_id not in (None, headers["CHANNEL-ID"]):
+        raise unauthorized("Unknown client")
 
 
 def parsed(body: bytes) -> dict[str, Any]:
@@ -160,7 +152,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     raise bad_request("Body")
 
 
-def _moment(timestamp: str) -> datetime:
+def _moment(timestamp: str) -> Moment:
     found = moment(timestamp)
     if found is None:
         raise bad_format("X-TIMESTAMP")
@@ -168,7 +160,7 @@ def _moment(timestamp: str) -> datetime:
 
 
 def _token(request: Inbound, rules: Rules) -> str:
-    values = request.headers.get("authorization", [])
+    values = request.headers.get("AUTHORIZATION", ())
     if len(values) == 1:
         scheme, _, token = values[0].strip(" ").partition(" ")
         token = token.lstrip(" ")
@@ -177,9 +169,9 @@ def _token(request: Inbound, rules: Rules) -> str:
     raise invalid_token()
 
 
-def _check_freshness(sent_at: datetime, timestamp: str, rules: Rules) -> None:
+def _check_freshness(sent_at: Moment, timestamp: str, rules: Rules) -> None:
     now = _clock.wall()
-    if abs(now - sent_at.timestamp()) > rules.max_skew_secs:
+    if abs(now - sent_at.posix) > rules.max_skew_secs:
         logger.warning(
             "X-TIMESTAMP is too far from this machine's clock: %s, here it is %s",
             timestamp,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -20,21 +20,21 @@ Headers = Mapping[str, Any] | Iterable[tuple[str, Any]]
 #: Neither a fragment, nor anything that looks like a host.
 _PATH = re.compile(r"/(?!/)[\x21\x22\x24-\x7e]*")
 _BELOW_VERSION = re.compile(r"/v[0-9]+(?:\.[0-9]+)*(/.*)")
+#: The whole seconds, their fraction and the offset. Python 3.13 would take the hour 24.
 _TIMESTAMP = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
-    r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-5][0-9]))"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:[0-9]{2})"
+    r"(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:[0-5][0-9])"
 )
-_LAST_HOUR_OF_OFFSET = 23
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # made for each request: to freeze one costs more than to fill it
 class Inbound:
     """One request.
 
     Args:
         method: The HTTP method, as received.
         path: As received, with its query.
-        headers: Every value of a header, by its name in lower case.
+        headers: Every value of a header, by its name in upper case, as SNAP writes its own.
         body: The bytes of the body.
     """
 
@@ -56,11 +56,8 @@ class Inbound:
         found: dict[str, list[str]] = {}
         items: Any = headers.items() if hasattr(headers, "items") else headers
         for name, value in items:
-            key = (name if isinstance(name, str) else _text(name)).lower()
-            if isinstance(value, str):
-                texts = [value]
-            else:
-                texts = [*map(_text, value if isinstance(value, list | tuple) else [value])]
+            key = (name if isinstance(name, str) else _text(name)).upper()
+            texts = [value] if isinstance(value, str) else _texts(value)
             found[key] = found[key] + texts if key in found else texts
         return cls(_text(method), _text(path), found, bytes(body or b""))
 
@@ -71,27 +68,48 @@ class Inbound:
         """
         return _route(self.path)
 
-    def header(self, name: str) -> str:
-        """Return the value of a header that must be there once; raise CheckFailed otherwise.
+    def needed(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the values of headers that must be there once; raise CheckFailed for the first.
 
         Args:
-            name: In the case that an answer shows.
+            names: In upper case, as an answer shows them.
         """
-        values = self.headers.get(name.lower(), ())
-        if len(values) == 1:
-            value = values[0]
+        found = {}
+        for name in names:
+            values = self.headers.get(name, ())
+            value = values[0] if len(values) == 1 else ""
             # Where a server joins a header that came twice, it does so by a comma, which no value
             # of SNAP has. Other values than printable ASCII cannot be encoded, compared or logged.
-            if value.isascii() and value.isprintable() and "," not in value and value.strip(" "):
-                return value
-        raise bad_format(name) if any(value.strip() for value in values) else missing(name)
+            is_one = value.isascii() and value.isprintable() and "," not in value
+            if not (is_one and value.strip(" ")):
+                raise bad_format(name) if any(map(str.strip, values)) else missing(name)
+            found[name] = value
+        return found
 
     def is_json(self) -> bool:
         """Tell whether the one Content-Type is that of JSON, with any parameters."""
-        values = self.headers.get("content-type", [])
-        return len(values) == 1 and (
-            values[0].partition(";")[0].strip(" \t").lower() == "application/json"
-        )
+        values = self.headers.get("CONTENT-TYPE", ())
+        return len(values) == 1 and _is_json(values[0])
+
+
+@attrs.frozen
+class Moment:
+    """The moment of an ``X-TIMESTAMP``.
+
+    Args:
+        at: Aware, with the offset that was received.
+        posix: POSIX seconds.
+        jakarta_day: Its day in Jakarta, as eight digits; blank on the last days of the calendar.
+    """
+
+    at: datetime
+    posix: float
+    jakarta_day: str
+
+
+@functools.lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip(" \t").lower() == "application/json"
 
 
 @functools.lru_cache(maxsize=64)
@@ -104,10 +122,10 @@ def _route(path: str) -> str | None:
 
 
 @functools.lru_cache(maxsize=64)  # requests of one second have one text
-def moment(text: str) -> datetime | None:
+def moment(text: str) -> Moment | None:
     """Return the moment of an ``X-TIMESTAMP``; None for a text that is no date with an offset.
 
-    :meth:`datetime.fromisoformat` takes other forms in each Python.
+    :meth:`datetime.fromisoformat` takes other forms in each Python: it reads one of them.
 
     Args:
         text: As received.
@@ -115,28 +133,24 @@ def moment(text: str) -> datetime | None:
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None
-    *numbers, fraction, sign, hours, minutes = match.groups()
-    zone = timezone.utc
-    if sign is not None:
-        if int(hours) > _LAST_HOUR_OF_OFFSET:
-            return None
-        offset = timedelta(hours=int(hours), minutes=int(minutes))
-        zone = timezone(-offset if sign == "-" else offset)
-    micros = int((fraction or "0").ljust(6, "0")[:6])
+    whole, fraction, offset = match.groups("")
+    offset = "+00:00" if offset == "Z" else offset
     try:
-        return datetime(*map(int, numbers), micros, tzinfo=zone)  # type: ignore[misc,arg-type]
+        at = datetime.fromisoformat(f"{whole}.{fraction:0<6.6}{offset}")
     except ValueError:
         return None
+    return Moment(at, at.timestamp(), _jakarta_day(at))
 
 
-@functools.lru_cache(maxsize=64)
-def jakarta_day(moment: datetime) -> str:
-    """Return the day in Jakarta, as eight digits.
+def _jakarta_day(at: datetime) -> str:
+    try:
+        return at.astimezone(WIB).date().isoformat().replace("-", "")
+    except OverflowError:  # of the year 1 or 9999: too far from any clock to be asked for
+        return ""
 
-    Args:
-        moment: Any, aware.
-    """
-    return moment.astimezone(WIB).strftime("%Y%m%d")
+
+def _texts(value: Any) -> list[str]:
+    return [*map(_text, value if isinstance(value, list | tuple) else [value])]
 
 
 def _text(value: Any) -> str:

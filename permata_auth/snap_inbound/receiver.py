@@ -13,18 +13,9 @@ from .answering import Answering
 from .checks import SnapCall
 from .external_ids import ExternalIds
 from .inbound import Inbound
-from .services import (
-    Inquiry,
-    Payment,
-    Raw,
-    Result,
-    Service,
-    VaBill,
-    VaInquiry,
-    VaPayment,
-    VaReceipt,
-)
+from .services import Inquiry, Payment, Raw, Result, Service
 from .settings import DEFAULTS, examine, read
+from .virtual_accounts import VaBill, VaInquiry, VaPayment, VaReceipt
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import Any, Protocol
 
 import attrs
 
-from .answers import (
-    Reply,
-    SnapAnswer,
-    SnapRefusal,
-    bad_format,
-    missing,
-    too_slow,
-)
+from .answers import Reply, SnapAnswer, SnapRefusal, too_slow
 from .answers import reply as reply_of
 from .checks import SnapCall
+from .fields import Fields
 from .ledger import OUTCOME_SECS, Claim
+from .virtual_accounts import VaBill, VaInquiry, VaPayment, VaReceipt
 
-_AMOUNT = re.compile(r"[0-9]{1,16}\.[0-9]{2}")
-_CURRENCY = re.compile(r"[A-Z]{3}")
-_NUMBER = re.compile(r" *[0-9A-Za-z]+ *")
-_MAX_ID_CHARS = 128
 _SUCCESS = {"english": "Success", "indonesia": "Sukses"}
 
 #: A function's result: members of ``virtualAccountData``, or a whole answer.
@@ -77,133 +66,6 @@ class Raw:
         return reply_of(self.code, self.function(value))
 
 
-# Typed values.
-
-
-@attrs.frozen
-class SnapAmount:
-    """An amount of money.
-
-    Args:
-        value: With two decimals.
-        currency: Three capital letters.
-    """
-
-    value: Decimal
-    currency: str = "IDR"
-
-    def document(self) -> dict[str, str]:
-        """Return it as SNAP writes it: ``{"value": "10000.00", "currency": "IDR"}``."""
-        return {"value": f"{self.value:.2f}", "currency": self.currency}
-
-
-@attrs.frozen(kw_only=True)
-class _VaRequest:
-    partner_service_id: str
-    customer_no: str
-    virtual_account_no: str
-    call: SnapCall = attrs.field(repr=False)
-
-    @property
-    def number(self) -> str:
-        """The number of the virtual account without its padding, for a look-up."""
-        return self.virtual_account_no.strip()
-
-    def _echo(self) -> dict[str, Any]:
-        return {
-            "partnerServiceId": self.partner_service_id,
-            "customerNo": self.customer_no,
-            "virtualAccountNo": self.virtual_account_no,
-        }
-
-
-@attrs.frozen(kw_only=True)
-class VaInquiry(_VaRequest):
-    """The bank asks whom a virtual account belongs to, and for its bill.
-
-    Args:
-        partner_service_id: As received, with the spaces that pad it.
-        customer_no: The rest of the number.
-        virtual_account_no: Both together, as received; :attr:`number` has no padding.
-        inquiry_request_id: The bank's id of this inquiry.
-        amount: The amount that the customer means to pay; None where the bank does not send it.
-        call: The whole request.
-    """
-
-    inquiry_request_id: str
-    amount: SnapAmount | None
-
-    def echo(self) -> dict[str, Any]:
-        return {**self._echo(), "inquiryRequestId": self.inquiry_request_id}
-
-
-@attrs.frozen(kw_only=True)
-class VaPayment(_VaRequest):
-    """The bank says that a virtual account has been paid.
-
-    Args:
-        partner_service_id: As received, with the spaces that pad it.
-        customer_no: The rest of the number.
-        virtual_account_no: Both together, as received; :attr:`number` has no padding.
-        payment_request_id: The bank's id of this payment. Book it in one transaction with this id
-            as a unique key: a worker that is killed after the booking cannot tell anybody.
-        paid_amount: The amount that was paid.
-        total_amount: The amount of the bill; None where the bank does not send it.
-        flag_advise: Whether the bank repeats a payment whose outcome it does not know.
-        call: The whole request.
-    """
-
-    payment_request_id: str
-    paid_amount: SnapAmount
-    total_amount: SnapAmount | None
-    flag_advise: bool
-
-    def echo(self) -> dict[str, Any]:
-        return {
-            **self._echo(),
-            "paymentRequestId": self.payment_request_id,
-            "paidAmount": self.paid_amount.document(),
-        }
-
-
-@attrs.frozen(kw_only=True)
-class VaBill:
-    """The answer to an inquiry: the bill of a virtual account.
-
-    Args:
-        name: Of the virtual account's owner, for the customer to see.
-        amount: The amount to be paid; None where the customer decides.
-        more: More members of ``virtualAccountData``.
-    """
-
-    name: str
-    amount: SnapAmount | None = None
-    more: Mapping[str, Any] = attrs.field(factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        amount = {} if self.amount is None else {"totalAmount": self.amount.document()}
-        return {"virtualAccountName": self.name, **amount, **self.more}
-
-
-@attrs.frozen(kw_only=True)
-class VaReceipt:
-    """The answer to a payment: it is booked.
-
-    Args:
-        name: Of the virtual account's owner; None leaves it out.
-        more: More members of ``virtualAccountData``.
-    """
-
-    name: str | None = None
-    more: Mapping[str, Any] = attrs.field(factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        return {**({} if self.name is None else {"virtualAccountName": self.name}), **self.more}
-
-
-# Typed services.
-
-
 @attrs.frozen
 class Inquiry:
     """Service 24: the bill of a virtual account.
@@ -220,10 +82,10 @@ class Inquiry:
     code: int = 24
 
     def read(self, call: SnapCall) -> VaInquiry:
-        fields = _Fields(call.body)
+        fields = Fields(call.body)
         return VaInquiry(
-            **_account(fields),
-            inquiry_request_id=fields.text("inquiryRequestId", _MAX_ID_CHARS),
+            **fields.account(),
+            inquiry_request_id=fields.text("inquiryRequestId"),
             amount=fields.amount("amount"),
             call=call,
         )
@@ -253,13 +115,13 @@ class Payment:
     code: int = 25
 
     def read(self, call: SnapCall) -> VaPayment:
-        fields = _Fields(call.body)
+        fields = Fields(call.body)
         return VaPayment(
-            **_account(fields),
-            payment_request_id=fields.text("paymentRequestId", _MAX_ID_CHARS),
+            **fields.account(),
+            payment_request_id=fields.text("paymentRequestId"),
             paid_amount=fields.needed_amount("paidAmount"),
             total_amount=fields.amount("totalAmount"),
-            flag_advise=fields.choice("flagAdvise", ("Y", "N"), "N") == "Y",
+            flag_advise=fields.flag("flagAdvise"),
             call=call,
         )
 
@@ -326,73 +188,6 @@ def _answered(
         data = {**status, **data}
     body = {**answer.body, "virtualAccountData": data}
     return reply_of(code, attrs.evolve(answer, body=body)), data
-
-
-def _account(fields: _Fields) -> dict[str, str]:
-    found = {
-        "partner_service_id": fields.text("partnerServiceId", 8, _NUMBER),
-        "customer_no": fields.text("customerNo", 20, _NUMBER),
-        "virtual_account_no": fields.text("virtualAccountNo", 28, _NUMBER),
-    }
-    whole = found["partner_service_id"] + found["customer_no"]
-    if found["virtual_account_no"].strip() != whole.strip():
-        raise bad_format("virtualAccountNo")
-    return found
-
-
-@attrs.frozen
-class _Fields:
-    """The members of a body, each of which is there and right, or answered as the standard says."""
-
-    body: Mapping[str, Any]
-
-    def text(self, name: str, most: int, pattern: re.Pattern[str] | None = None) -> str:
-        value = self._needed(name)
-        if not isinstance(value, str) or not value.strip() or len(value) > most:
-            raise bad_format(name)
-        if not value.isprintable() or (pattern is not None and not pattern.fullmatch(value)):
-            raise bad_format(name)
-        return value
-
-    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        value = self.body.get(name)
-        if value in (None, ""):
-            return default
-        if value not in list(choices):
-            raise bad_format(name)
-        return str(value)
-
-    def needed_amount(self, name: str) -> SnapAmount:
-        self._needed(name)
-        found = self.amount(name)
-        if found is None:
-            raise missing(name)
-        return found
-
-    def amount(self, name: str) -> SnapAmount | None:
-        given = self.body.get(name)
-        if given is None:
-            return None
-        if not isinstance(given, dict):
-            raise bad_format(name)
-        inner = _Fields(given)
-        value = inner.part(f"{name}.value", "value", _AMOUNT)
-        currency = inner.part(f"{name}.currency", "currency", _CURRENCY)
-        return SnapAmount(Decimal(value), currency)
-
-    def part(self, shown: str, name: str, pattern: re.Pattern[str]) -> str:
-        value = self.body.get(name)
-        if value in (None, ""):
-            raise missing(shown)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise bad_format(shown)
-        return value
-
-    def _needed(self, name: str) -> Any:
-        value = self.body.get(name)
-        if value is None or value == "":
-            raise missing(name)
-        return value
 
 
 def _digest(*texts: str) -> str:

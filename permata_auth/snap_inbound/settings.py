@@ -9,11 +9,18 @@ from typing import Any
 
 import attrs
 
-from .._settings import finite_seconds, flag_or_none, seconds, text_problem
+from .._settings import (
+    choice_problem,
+    finite_seconds,
+    flag_or_none,
+    flag_problem,
+    seconds,
+    text_problem,
+)
 from .._sources import sources
 from ..exceptions import ConfigurationError
-from ..schemes._snap_signing import ENCODINGS, SymmetricSigner
-from ..schemes.canonical import CANONICALIZERS
+from ..schemes._snap_rules import CHOICES, SIGNATURES, prefix_problem
+from ..schemes._snap_signing import SymmetricSigner
 from .external_ids import ExternalIds, MemoryExternalIds, RedisExternalIds
 from .issuer import derived_key
 from .sources import Prepared, Source, Watched, public_keys, secrets
@@ -23,13 +30,7 @@ MAX_TOKEN_TTL_SECS = 86_400.0
 MAX_TIME_LIMIT_SECS = 60.0
 MIN_TOKEN_KEY_BYTES = 16
 
-_PREFIX = re.compile(r"/[\x21\x22\x24-\x3e\x40-\x7e]*")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "signature": ("symmetric", "asymmetric"),
-    "signature_encoding": ENCODINGS,
-    "canonicalizer": tuple(CANONICALIZERS),
-    "duplicates": ("conflict", "replay"),
-}
+_CHOICES = {"signature": SIGNATURES, "duplicates": ("conflict", "replay"), **CHOICES}
 #: Field -> variable, after the prefix.
 _VARIABLES = {
     "client_key": "INBOUND_CLIENT_KEY",
@@ -290,20 +291,17 @@ def _sources(values: Mapping[str, Any]) -> dict[str, Callable[[], Source[Any]]]:
 def _problems(values: Mapping[str, Any]) -> dict[str, str]:
     found = {
         "client_key": _id_problem(values["client_key"]),
-        "signed_prefix": _prefix_problem(values["signed_prefix"]),
+        "signed_prefix": prefix_problem(values["signed_prefix"]),
         "max_skew_secs": _between(values["max_skew_secs"], MIN_SKEW_SECS, MAX_SKEW_SECS),
         "time_limit_secs": _between(values["time_limit_secs"], 0.0, MAX_TIME_LIMIT_SECS),
         "token_ttl_secs": _between(values["token_ttl_secs"], 1.0, MAX_TOKEN_TTL_SECS),
         "external_ids": _external_ids_problem(values["external_ids"]),
-        "allow_short_key": None
-        if isinstance(values["allow_short_key"], bool)
-        else "must be true or false",
+        "allow_short_key": flag_problem(values["allow_short_key"]),
     }
     for field in ("partner_id", "channel_id"):
         found[field] = None if values[field] is None else _id_problem(values[field])
     for field, choices in _CHOICES.items():
-        is_one = values[field] in list(choices)
-        found[field] = None if is_one else f"must be one of {', '.join(choices)}"
+        found[field] = choice_problem(values[field], choices)
     return {field: problem for field, problem in found.items() if problem is not None}
 
 
@@ -311,12 +309,6 @@ def _id_problem(value: object) -> str | None:
     if isinstance(value, str) and "," in value:
         return "must have no comma: a header that came twice is known by it"
     return text_problem(value)
-
-
-def _prefix_problem(prefix: object) -> str | None:
-    if prefix is None or (isinstance(prefix, str) and _PREFIX.fullmatch(prefix)):
-        return None
-    return "must be a path that begins with /"
 
 
 def _external_ids_problem(ids: object) -> str | None:

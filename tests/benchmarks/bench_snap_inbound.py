@@ -2,13 +2,17 @@
 
 Run it as a script: ``python tests/benchmarks/bench_snap_inbound.py``. Each is timed in turns with
 the bare cryptography, so that whatever else the machine does meets both; the ratio is that of the
-medians. The merchant's function is left out, and with it its thread; ``process`` has them, with an
-answer in JSON, an id in memory and a log record that nobody reads.
+medians. Bare is each step that no verification can do without: the MAC of the token, the signature
+out of its base64, the hash of the body, the HMAC, and comparisons in constant time. The library
+keys its HMACs once, and knows a token again that it has seen: this is where a part of its own work
+comes back. The merchant's function is left out, and with it its thread; ``process`` has them, with
+an answer in JSON, an id in memory and a log record that nobody reads.
 """
 
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import itertools
@@ -23,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from permata_auth.snap_inbound import SnapReceiver, checks
-from permata_auth.snap_inbound.inbound import Inbound, jakarta_day
+from permata_auth.snap_inbound.inbound import Inbound
 
 ROUNDS = 400
 CALLS = 20
@@ -53,7 +57,13 @@ receiver = SnapReceiver(
 receiver.on("/qr/qr-mpm-notify", 52, lambda call: {})
 rules = receiver._rules
 
-at = datetime.fromtimestamp(int(time.time()), timezone(timedelta(hours=7))).isoformat()
+
+def _stamp(seconds: int = 0) -> str:
+    return datetime.fromtimestamp(started + seconds, timezone(timedelta(hours=7))).isoformat()
+
+
+started = int(time.time())
+at = _stamp()
 token_signature = KEY.sign(f"{CLIENT_KEY}|{at}".encode(), *RSA)
 token_headers = [
     ("Content-Type", "application/json"),
@@ -66,32 +76,36 @@ token_head, token_mac = token[:48].encode(), bytes.fromhex(token[48:])
 ids = itertools.count()
 
 
-def _signature(body: bytes) -> bytes:
+def _signature(body: bytes, at: str) -> bytes:
     digest = hashlib.sha256(body).hexdigest()
     return hmac.digest(SECRET, f"POST:{PATH}:{token}:{digest}:{at}".encode(), "sha512")
 
 
-def _headers(body: bytes, external_id: str) -> list[tuple[str, str]]:
+def _headers(body: bytes, external_id: str, at: str = at) -> list[tuple[str, str]]:
     return [
         ("Content-Type", "application/json"),
         ("Authorization", f"Bearer {token}"),
         ("X-TIMESTAMP", at),
-        ("X-SIGNATURE", base64.b64encode(_signature(body)).decode()),
+        ("X-SIGNATURE", base64.b64encode(_signature(body, at)).decode()),
         ("X-PARTNER-ID", "example-partner"),
         ("X-EXTERNAL-ID", external_id),
         ("CHANNEL-ID", "12345"),
     ]
 
 
-signature = _signature(BODY)
 headers, spaced_headers = _headers(BODY, "1"), _headers(SPACED, "1")
+encoded_signature = dict(headers)["X-SIGNATURE"]
+encoded_token_signature = dict(token_headers)["X-SIGNATURE"]
+#: One second each, so that no text of a timestamp is known from the call before.
+later = itertools.cycle([_headers(BODY, "1", _stamp(seconds)) for seconds in range(600)])
 
 
 def bare() -> bool:
-    """Do nothing but SHA-256 of the body, HMAC-SHA512, and HMAC-SHA256 of the token."""
+    """Do nothing but the steps that need cryptography, one call each."""
     mac = hmac.digest(TOKEN_KEY, token_head, "sha256")
     is_token = hmac.compare_digest(mac, token_mac)
-    return hmac.compare_digest(_signature(BODY), signature) and is_token
+    signature = binascii.a2b_base64(encoded_signature)
+    return hmac.compare_digest(_signature(BODY, at), signature) and is_token
 
 
 def _verified(headers: list[tuple[str, str]], body: bytes) -> str:
@@ -100,12 +114,17 @@ def _verified(headers: list[tuple[str, str]], body: bytes) -> str:
     checks.check_frame(request)
     found, sent_at = checks.check_headers(request)
     checks.check_sender(request, found, sent_at, rules)
-    return jakarta_day(sent_at)
+    return sent_at.jakarta_day
 
 
 def verify() -> str:
     """Verify a call as the library does: rows 1 to 6 of its table, and the day of row 7."""
     return _verified(headers, BODY)
+
+
+def verify_later() -> str:
+    """Verify a call that comes in another second than the one before."""
+    return _verified(next(later), BODY)
 
 
 def verify_spaced() -> str:
@@ -120,8 +139,9 @@ def process() -> object:
 
 
 def rsa() -> None:
-    """Do nothing but verify an RSA signature."""
-    PUBLIC_KEY.verify(token_signature, f"{CLIENT_KEY}|{at}".encode(), *RSA)
+    """Do nothing but verify an RSA signature, out of its base64."""
+    signature = binascii.a2b_base64(encoded_token_signature)
+    PUBLIC_KEY.verify(signature, f"{CLIENT_KEY}|{at}".encode(), *RSA)
 
 
 def verify_token_request() -> None:
@@ -139,7 +159,16 @@ def issue() -> object:
 
 def measure(rounds: int = ROUNDS) -> dict[str, float]:
     """Return the median of each in microseconds."""
-    functions = (bare, verify, verify_spaced, process, rsa, verify_token_request, issue)
+    functions = (
+        bare,
+        verify,
+        verify_later,
+        verify_spaced,
+        process,
+        rsa,
+        verify_token_request,
+        issue,
+    )
     timings: dict[str, list[float]] = {function.__name__: [] for function in functions}
     for _ in range(rounds):
         for function in functions:
@@ -159,6 +188,7 @@ def main() -> None:
 #: Ours over theirs.
 RATIOS = (
     ("verify", "bare"),
+    ("verify_later", "bare"),
     ("verify_spaced", "bare"),
     ("process", "bare"),
     ("verify_token_request", "rsa"),

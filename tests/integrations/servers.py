@@ -73,6 +73,17 @@ def connections(pid: int) -> list[str]:
     return [" ".join(row) for row in rows if row[9] in inodes and row[3] != _ESTABLISHED_IS_NOT]
 
 
+def open_files(session: int) -> set[Path]:
+    """Return the files that the processes of a session hold open."""
+    found = set()
+    for pid in session_members(session):
+        with contextlib.suppress(OSError):  # a process or a file may be gone meanwhile
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    found.add(fd.readlink())
+    return found
+
+
 def threads(pid: int) -> list[str]:
     """Return the names of a process's threads, as the kernel has them."""
     names = []

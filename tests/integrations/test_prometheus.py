@@ -3,9 +3,11 @@ from __future__ import annotations
 import gc
 import os
 import re
+import threading
 import weakref
 
 import pytest
+from support.inbound import NOTIFY_PATH, SECRET, Caller, receiver
 from support.scripts import run
 from support.threads import logins_told, until
 
@@ -189,6 +191,153 @@ def test_a_login_on_demand_after_the_shutdown_is_not_late(clock, make_handler, r
     handler.get_token()
     assert samples(registry, "refreshes_late_total")[0].endswith(" 0.0")
     assert samples(registry, "logins_total")[0].endswith(" 2.0")
+
+
+# Requests of the bank.
+
+
+@pytest.fixture
+def make_caller(secrets):
+    """Make a bank that calls a receiver: ``make_caller(function, time_limit_secs=1)``."""
+    secrets.add(SECRET)
+
+    def make(function=lambda call: {}, **changes):
+        made = receiver(**changes)
+        made.on(NOTIFY_PATH.removeprefix("/v1.0"), 52, function)
+        return Caller(made)
+
+    return make
+
+
+def inbound(registry):
+    """Return the counts of requests of the bank, by service, outcome and check."""
+    names = ("service", "outcome", "check")
+    return {
+        tuple(sample.labels[name] for name in names): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "permata_auth_inbound_calls_total"
+    }
+
+
+def test_requests_of_the_bank_are_counted_by_outcome_and_check(make_caller, registry, metrics):
+    caller = make_caller()
+    metrics.watch(caller.receiver)
+    headers = caller.headers()
+    for _ in range(3):
+        caller.call(headers=headers)
+    caller.call(**{"X-SIGNATURE": "AAAA"})
+    caller.call(b"x")
+    caller.call(path="/v1.0/elsewhere")
+    caller.call(method="GET")
+    assert inbound(registry) == {
+        ("73", "verified", ""): 1,
+        ("52", "verified", ""): 1,
+        ("52", "replayed", "X-EXTERNAL-ID"): 2,
+        ("52", "refused", "Signature"): 1,
+        ("52", "refused", "Body"): 1,
+        ("00", "refused", "Path"): 1,
+        ("52", "refused", "Method"): 1,
+    }
+
+
+def test_a_first_response_that_is_sent_again_is_counted_as_replayed(make_caller, registry, metrics):
+    caller = make_caller(duplicates="replay")
+    metrics.watch(caller.receiver)
+    headers = caller.headers()
+    assert [caller.call(headers=headers).code for _ in range(2)] == ["2005200"] * 2
+    assert inbound(registry)["52", "verified", ""] == inbound(registry)["52", "replayed", ""] == 1
+
+
+def test_a_slow_and_a_failing_function_are_counted(make_caller, registry, metrics):
+    gate = threading.Event()
+
+    def answer(call):
+        if call.body:
+            raise ValueError
+        gate.wait(30)
+        return {}
+
+    caller = make_caller(answer, time_limit_secs=0.05)
+    metrics.watch(caller.receiver)
+    caller.call()
+    gate.set()
+    caller.call({"a": 1})
+    found = inbound(registry)
+    assert (found["52", "slow", "Time limit"], found["52", "failed", "Function"]) == (1, 1)
+
+
+def test_an_outage_of_the_external_ids_is_counted_as_failed(make_caller, registry, metrics):
+    class Down:
+        def add(self, key, seconds):
+            raise ConnectionError
+
+        release = add
+
+    caller = make_caller(external_ids=Down())
+    metrics.watch(caller.receiver)
+    caller.call()
+    assert inbound(registry)["52", "failed", "External ids"] == 1
+
+
+def test_no_value_of_a_request_or_of_the_merchant_becomes_a_label(make_caller, registry, metrics):
+    from permata_auth.snap_inbound import SnapRefusal
+
+    class Unpaid(SnapRefusal):
+        check = "invoice 4711"
+
+    def refuse(call):
+        raise Unpaid("12", "Bill 4711 not found")
+
+    caller = make_caller(refuse)
+    metrics.watch(caller.receiver)
+    for number in range(4711, 4721):
+        caller.call(**{"X-EXTERNAL-ID": f"id-{number}", "CHANNEL-ID": f"{number}"})
+        caller.call(path=f"/v1.0/{number}")
+        caller.call(method=f"M{number}")
+        caller.call(**{"X-TIMESTAMP": f"{number}"})
+    assert inbound(registry) == {
+        ("73", "verified", ""): 1,
+        ("52", "verified", ""): 10,
+        ("00", "refused", "Path"): 10,
+        ("52", "refused", "Method"): 10,
+        ("52", "refused", "X-TIMESTAMP"): 10,
+    }
+
+
+def test_each_receiver_has_a_name_of_its_own(bank, make_handler, make_caller, registry, metrics):
+    one, two = make_caller(), make_caller()
+    metrics.watch(make_handler(bank.credentials()))  # of another kind, by the same name
+    metrics.watch(one.receiver)
+    metrics.watch(one.receiver)
+    for caller, client in ((two, "permata"), (one, "other")):
+        with pytest.raises(ConfigurationError, match="one name of its own"):
+            metrics.watch(caller.receiver, client=client)
+    metrics.watch(two.receiver, client="two")
+    assert [caller.ask_token().code for caller in (one, two)] == ["2007300"] * 2
+    assert sorted(samples(registry, "inbound_calls_total")) == [
+        f'permata_auth_inbound_calls_total{{check="",client="{client}",outcome="verified",'
+        'service="73"} 1.0'
+        for client in ("permata", "two")
+    ]
+
+
+def test_receivers_are_held_weakly_and_counted_by_living_metrics_alone(make_caller):
+    registry = prometheus.CollectorRegistry()
+    metrics = PermataMetrics(registry=registry)
+    caller, kept = make_caller(), make_caller()
+    metrics.watch(caller.receiver)
+    metrics.watch(kept.receiver, client="kept")
+    gone = weakref.ref(caller.receiver)
+    del caller
+    until(lambda: gc.collect() is not None and gone() is None, what="the receiver is collected")
+    metrics.watch(make_caller().receiver)  # its name is free again
+
+    registry.unregister(metrics)
+    del metrics
+    gc.collect()
+    assert kept.ask_token().code == "2007300"
+    assert prometheus.generate_latest(registry) == b""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -28,7 +28,7 @@ from permata_auth.snap_inbound import SnapResponse
 
 pytest.importorskip("gunicorn")
 
-from .servers import EXAMPLES, environment, gunicorn, serving
+from .servers import EXAMPLES, environment, gunicorn, open_files, serving
 
 
 class OverHttp:
@@ -69,7 +69,7 @@ def env(bank, redis_server, secrets):
     )
 
 
-def check_that_all_is_paid_once(server):
+def check_that_all_is_paid_once(server, table):
     caller = Caller(OverHttp(server.url))
     asked = caller.call(inquiry(), INQUIRY_PATH)
     assert asked.code == "2002400", server.process.text()
@@ -89,6 +89,8 @@ def check_that_all_is_paid_once(server):
     assert caller.pay("example-2").code == "4042514"
     assert caller.call(inquiry(), INQUIRY_PATH).code == "4042414"
     assert server.process.text() == ""
+    # Every answer is out: no thread of a function has left its connection behind.
+    assert table not in open_files(server.process.pid)
     server.process.stop()
 
 
@@ -97,7 +99,7 @@ def test_virtual_accounts_under_gunicorn(env, redis_server, tmp_path):
     env |= {"BILLS": str(table), "PERMATA_SNAP_INBOUND_EXTERNAL_IDS": redis_server.url}
     command = gunicorn("--workers", "4", app="snap_va_flask:create_app()")
     with serving(command, env) as server:
-        check_that_all_is_paid_once(server)
+        check_that_all_is_paid_once(server, table)
     with closing(sqlite3.connect(table)) as db:
         booked = db.execute("select id, amount from payments").fetchall()
     assert booked == [("example-1", "10000.00")]
@@ -123,7 +125,7 @@ def test_the_invoices_of_a_django_project_under_gunicorn(env, redis_server, tmp_
     assert "external ids: <CacheExternalIds 'default'>" in shown
     assert SECRET not in shown
     with serving(gunicorn("--workers", "4", app="payments.wsgi"), env) as server:
-        check_that_all_is_paid_once(server)
+        check_that_all_is_paid_once(server, table)
     with closing(sqlite3.connect(table)) as db:
         booked = db.execute("select number, payment_id from payments_invoice").fetchall()
     assert booked == [("123408123456789", "example-1")]

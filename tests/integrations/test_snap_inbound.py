@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 import pytest
 from snap_inbound.test_calls import ROWS as CALL_ROWS
 from snap_inbound.test_token_requests import ROWS as TOKEN_ROWS
 from support.inbound import NOTIFY_PATH, SECRET, TOKEN_PATH, Caller, receiver
+from support.threads import until
 
-from permata_auth.snap_inbound import SnapResponse
+from permata_auth.snap_inbound import SnapRefusal, SnapResponse
 
 flask = pytest.importorskip("flask")
 
@@ -134,3 +136,111 @@ def test_ten_megabytes_are_refused(bank, reached):
 def test_every_method_is_answered_by_the_receiver(bank):
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         assert bank.ask_token(method=method, path=TOKEN_PATH).code == "4057300"
+
+
+# Database connections of the merchant's function, in Django.
+
+
+@pytest.fixture
+def opened():
+    """The connections that functions have opened, each to a SQLite file."""
+    pytest.importorskip("django")
+    from integrations import django_settings  # noqa: F401 - configures Django
+
+    found = []
+    yield found
+    for connection in found:
+        connection.inc_thread_sharing()  # each belongs to its thread
+        connection.close()
+
+
+def over_django(function, **changes):
+    made = receiver(**changes)
+    made.on(NOTIFY_PATH.removeprefix("/v1.0"), 52, function)
+    return Caller(OverDjango(made))
+
+
+def query(opened):
+    """Use the database, as a merchant's function does."""
+    from django.db import connections
+
+    connection = connections["default"]
+    with connection.cursor() as cursor:
+        assert cursor.execute("select 1").fetchone() == (1,)
+    assert connection.connection is not None
+    opened.append(connection)
+    return {}
+
+
+def answers(function, opened):
+    """Return a function that uses the database first."""
+
+    def answer(call):
+        query(opened)
+        return function(call)
+
+    return answer
+
+
+def test_connections_of_a_function_are_closed_before_the_answer(secrets, opened):
+    secrets.add(SECRET)
+
+    def refuse(call):
+        raise SnapRefusal("12", "Bill not found")
+
+    def fail(call):
+        raise ValueError
+
+    for function, code in ((lambda call: {}, "2005200"), (refuse, "4045212"), (fail, "5005200")):
+        assert over_django(answers(function, opened)).call().code == code
+        assert opened[-1].connection is None
+    assert len({id(connection) for connection in opened}) == 3
+
+
+def test_connections_of_a_slow_function_are_closed_when_it_ends(secrets, opened):
+    secrets.add(SECRET)
+    gate, queried = threading.Event(), threading.Event()
+
+    def wait(call):
+        queried.set()
+        gate.wait(30)
+        return {}
+
+    bank = over_django(answers(wait, opened), time_limit_secs=0.05)
+    assert bank.call().code == "5045200"
+    assert queried.wait(30)
+    assert opened[0].connection is not None
+    gate.set()
+    until(lambda: opened[0].connection is None, what="the connection is closed")
+
+
+def test_connections_of_the_request_stay_open(secrets, opened):
+    from django.db import connections
+
+    secrets.add(SECRET)
+    query(opened)
+    mine = connections["default"]
+    assert over_django(lambda call: query(opened)).call().code == "2005200"
+    assert mine.connection is not None
+    assert opened[1].connection is None
+
+
+def test_a_connection_that_cannot_be_closed_changes_no_answer(secrets, opened, caplog):
+    secrets.add(SECRET)
+    calls = []
+
+    def spoil(call):
+        calls.append(call)
+        opened[-1].close = fail
+        return {}
+
+    def fail():
+        raise ConnectionError("example-secret-text")
+
+    bank = over_django(answers(spoil, opened))
+    headers = bank.headers()
+    assert [bank.call(headers=headers).code for _ in range(2)] == ["2005200", "4095200"]
+    assert len(calls) == 1
+    told = [r.getMessage() for r in caplog.records if "could not be closed" in r.getMessage()]
+    assert told == ["A database connection could not be closed: ConnectionError"]
+    del opened[-1].close

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -461,6 +462,30 @@ def test_the_claim_of_a_slow_function_is_renewed_until_it_ends(make_bank, calls,
     assert len(calls) == 2
 
 
+def test_a_function_runs_inside_of_what_the_framework_has_around_it(make_bank):
+    told = []
+
+    @contextmanager
+    def around():
+        told.append(threading.current_thread().name)
+        try:
+            yield
+        finally:
+            told.append("ended")
+
+    def answer(call):
+        told.append(threading.current_thread().name)
+        return call.body["answer"]  # a KeyError for the second call
+
+    bank = make_bank(answer)
+    for body, code in ((b'{"answer":{}}', 200), (b"{}", 500), (b"x", 400)):
+        response = bank.receiver.process(
+            "POST", NOTIFY_PATH, bank.headers(body), body, around=around
+        )
+        assert response.http_status == code
+    assert told == ["permata-auth-snap-function"] * 2 + ["ended"] + told[:2] + ["ended"]
+
+
 # Log records and events.
 
 
@@ -482,11 +507,11 @@ def test_every_record_has_the_external_id(make_bank, caplog):
     records = [r for r in caplog.records if r.name.startswith("permata_auth")]
     assert len(records) >= 4
     assert {r.permata_request_id for r in records} == {headers["X-EXTERNAL-ID"]}
-    told = [(e.service, e.response_code, e.check) for e in events[-3:]]
+    told = [(e.service, e.response_code, e.outcome, e.check) for e in events[-3:]]
     assert told == [
-        (52, "5005200", "Function"),
-        (52, "4015200", "Signature"),
-        (52, "4005200", "Body"),
+        (52, "5005200", "failed", "Function"),
+        (52, "4015200", "refused", "Signature"),
+        (52, "4005200", "refused", "Body"),
     ]
     assert {e.request_id for e in events[-3:]} == {headers["X-EXTERNAL-ID"]}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,16 @@ from permata_auth.snap_inbound import (
     ExternalIds,
     MemoryExternalIds,
     RedisExternalIds,
+    SnapAmount,
     SnapAnswer,
     SnapCall,
     SnapReceiver,
     SnapRefusal,
     SnapResponse,
+    VaBill,
+    VaInquiry,
+    VaPayment,
+    VaReceipt,
 )
 from permata_auth.stores import store_from_env
 
@@ -125,6 +131,8 @@ def snap_inbound(pay: Callable[[SnapCall], dict[str, Any] | SnapAnswer]) -> None
     made.on("/transfer-va/payment", 25, pay)
     answered = made.process("POST", "/v1.0/transfer-va/payment", {}, b"{}")
     assert_type(answered, SnapResponse)
+    assert_type(made.process("POST", "/", {}, b"", around=nullcontext), SnapResponse)
+    made.events.add(lambda event: assert_type(event, events.Event))
     assert_type(answered.http_status, int)
     assert_type(answered.body, bytes)
     raise SnapRefusal("12", "Bill not found", http_status=404, body=None)
@@ -138,7 +146,45 @@ def snap_call(call: SnapCall) -> None:
     assert_type(call.channel_id, str)
     assert_type(call.body, dict[str, Any])
     assert_type(call.raw, bytes)
+    assert_type(call.timestamp, datetime)
     assert_type(MemoryExternalIds().add("key", 5.0), bool)
+
+
+def virtual_accounts(made: SnapReceiver) -> None:
+    def inquire(inquiry: VaInquiry) -> VaBill:
+        assert_type(inquiry.number, str)
+        assert_type(inquiry.partner_service_id, str)
+        assert_type(inquiry.customer_no, str)
+        assert_type(inquiry.virtual_account_no, str)
+        assert_type(inquiry.inquiry_request_id, str)
+        assert_type(inquiry.amount, SnapAmount | None)
+        assert_type(inquiry.call, SnapCall)
+        return VaBill(name="Ani", amount=SnapAmount(Decimal(10000), "IDR"), more={"a": 1})
+
+    def pay(payment: VaPayment) -> VaReceipt:
+        assert_type(payment.number, str)
+        assert_type(payment.payment_request_id, str)
+        assert_type(payment.paid_amount, SnapAmount)
+        assert_type(payment.paid_amount.value, Decimal)
+        assert_type(payment.paid_amount.currency, str)
+        assert_type(payment.total_amount, SnapAmount | None)
+        assert_type(payment.flag_advise, bool)
+        return VaReceipt(name=None, more={})
+
+    made.on_inquiry(inquire)
+    made.on_payment(pay, path="/transfer-va/payment")
+    made.on_inquiry(lambda inquiry: {"virtualAccountName": inquiry.number})
+    made.on_payment(lambda payment: SnapAnswer({"a": payment.number}, http_status=202))
+    made.on_inquiry(pay)  # type: ignore[arg-type]  # a function of payments
+
+
+def inbound_event(event: events.InboundCallAnswered) -> None:
+    assert_type(event.service, int)
+    assert_type(event.response_code, str)
+    assert_type(event.outcome, str)
+    assert_type(event.check, str | None)
+    assert_type(event.is_replay, bool)
+    assert_type(event.duration, float)
 
 
 def handler(given: PermataCredentials, note: Callable[[events.Event], None]) -> None:

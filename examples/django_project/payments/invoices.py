@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from permata_auth.snap_inbound import (
     SnapAmount,
@@ -17,24 +17,14 @@ from .models import Invoice
 
 
 def inquire(inquiry: VaInquiry) -> VaBill:
-    try:
-        invoice = _invoice(inquiry.number)
-    finally:
-        connection.close()  # of this thread, which Django does not know of
+    invoice = _invoice(inquiry.number)
     if invoice.payment_id is not None:
         raise SnapRefusal("14", "Paid Bill")
     return VaBill(name=invoice.name, amount=SnapAmount(invoice.amount))
 
 
+@transaction.atomic
 def pay(payment: VaPayment) -> VaReceipt:
-    try:
-        with transaction.atomic():
-            return _pay(payment)
-    finally:
-        connection.close()
-
-
-def _pay(payment: VaPayment) -> VaReceipt:
     paid, payment_id = payment.paid_amount.value, payment.payment_request_id
     # One statement decides which payment it is, for all workers.
     unpaid = Invoice.objects.filter(number=payment.number, amount=paid, payment_id=None)

@@ -13,7 +13,6 @@ import attrs
 from django.core.cache import BaseCache, caches
 from django.core.cache.backends.db import BaseDatabaseCache
 from django.db import connections, router
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ... import _clock
 from ..._process import PerProcess
@@ -21,6 +20,7 @@ from ..._settings import Unpicklable
 from ...exceptions import TokenStoreError
 from ...stores._sealed import Sealed, wait_for
 from ...tokens import AccessToken
+from ._databases import opened, own_connections
 
 try:
     import cryptography as _cryptography  # noqa: F401 - tokens are sealed by it
@@ -202,7 +202,8 @@ class _Connection:
 
     def ask(self, method: str, *arguments: Any) -> Any:
         # Not every client may be used by two threads at once.
-        with self.lock, _own_databases(self.cache):
+        with self.lock, own_connections():
+            _shorten_wait(self.cache)
             return getattr(self.cache, method)(*arguments)
 
 
@@ -215,42 +216,22 @@ def _asked(connection: PerProcess[_Connection], alias: str, method: str, *argume
     raise TokenStoreError(f"the cache {alias!r} failed ({reason})")
 
 
-@contextmanager
-def _own_databases(cache: BaseCache) -> Iterator[None]:
-    """Close the database connections that this thread had not opened before.
-
-    Django closes those of its own threads after each request. A thread that renews a token lives
-    for one operation, and its connection would stay open after it.
-    """
-    before = {each.alias for each in connections.all(initialized_only=True)}
-    if isinstance(cache, BaseDatabaseCache):
-        alias = router.db_for_write(cache.cache_model_class)
-        if alias not in before:
-            _shorten_wait(connections[alias])
-    try:
-        yield
-    finally:
-        for connection in connections.all(initialized_only=True):
-            if connection.alias not in before:
-                _close(connection)
-
-
-def _shorten_wait(connection: BaseDatabaseWrapper) -> None:
+def _shorten_wait(cache: BaseCache) -> None:
     """Let SQLite wait for the lock of another connection no longer than a login can afford.
 
     That other connection may be the caller's, in whose transaction the token is asked for: it
-    waits for this thread, and SQLite for it.
+    waits for this thread, and SQLite for it. A connection that this thread has already stays as it
+    is.
     """
+    if not isinstance(cache, BaseDatabaseCache):
+        return
+    alias = router.db_for_write(cache.cache_model_class)
+    if alias in opened():
+        return
+    connection = connections[alias]
     if connection.vendor == "sqlite":
         options = connection.settings_dict.get("OPTIONS") or {}
         timeout = min(options.get("timeout", math.inf), _MAX_DATABASE_WAIT_SECS)
         # A dict of its own: all threads share the one that is there.
         shorter = {"OPTIONS": {**options, "timeout": timeout}}
         connection.settings_dict = {**connection.settings_dict, **shorter}
-
-
-def _close(connection: BaseDatabaseWrapper) -> None:
-    connection.close()
-    if connection.connection is not None:  # Django keeps the ones to a database in memory
-        connection.connection.close()
-    del connections[connection.alias]
