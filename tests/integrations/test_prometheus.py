@@ -343,11 +343,13 @@ def test_receivers_are_held_weakly_and_counted_by_living_metrics_alone(make_call
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_forked_children_report_in_multiprocess_mode_what_they_inherited(bank, tmp_path):
     code = """
-        import os, sys
+        import os, sys, warnings
         from permata_auth import LoginHandler, PermataCredentials
         from permata_auth.integrations.prometheus import PermataMetrics
         from prometheus_client import CollectorRegistry, generate_latest, multiprocess
 
+        # Python 3.14 and later tell that prometheus_client never closes its files.
+        warnings.simplefilter("ignore", ResourceWarning)
         handler = LoginHandler(PermataCredentials.from_env())
         metrics = PermataMetrics()
         metrics.watch(handler)
