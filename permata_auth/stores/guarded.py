@@ -1,117 +1,32 @@
 """A guard around a token store, so that one that is slow, silent or broken costs little time.
 
-Every operation runs on a thread that can be abandoned. A circuit breaker stands before it: after
-a failure no operation starts for a while, and a trial operation may take a tenth of the time.
+Every operation runs on a thread that can be abandoned, behind a circuit breaker. During an outage a
+trial operation may take a tenth of the time.
 """
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from .. import _clock
 from .._latch import Latch
-from .._logging import Log
 from .._process import PerProcess
 from .._threads import start_daemon
-from ..exceptions import PermataAuthError, TokenStoreError
+from ..exceptions import TokenStoreError
 from ..tokens import AccessToken
+from ._breaker import CircuitBreaker, StoreOutError
 from .base import TokenStore
 from .failures import StoredFailure
 
-logger = Log(__name__)
-
 _T = TypeVar("_T")
 
-_MIN_PAUSE_SECS = 0.5
-_MAX_PAUSE_SECS = 8.0
 #: During an outage a trial operation may take this part of the time that is allowed otherwise.
 _TRIAL_SHARE = 0.1
-_MAX_ABANDONED = 4
 #: The time between two looks at the store's content, in a wait for its lock.
 _MIN_LOOK_SECS = 0.05
 _MAX_LOOK_SECS = 0.25
-
-#: The operations of which each success shows that they would succeed too. They may be rare: after
-#: a failed ``discard`` the next one could be hours away.
-_PROVES = {"save": ("save", "discard", "save_failure")}
-
-
-class StoreOutError(Exception):
-    """The circuit breaker is open; the log has said why."""
-
-
-class CircuitBreaker:
-    """The circuit breaker of one store in one process. Thread-safe.
-
-    An outage is over when the operation that failed first succeeds, or one that asks more of the
-    store: a successful read does not mean that a store which could not be written is back, but
-    a successful save means so of one that failed to remove a token.
-    """
-
-    def __init__(self) -> None:
-        self.failing: str | None = None
-        self._pause_secs = 0.0
-        self._next_trial = -math.inf
-        self._abandoned: list[_Worker] = []
-        self._lock = threading.RLock()
-
-    def check(self) -> None:
-        """Raise StoreOutError where no operation may start."""
-        for worker in self._abandoned.copy():
-            if worker.ended.is_set():
-                # Another thread can remove this worker, or add one, between the two lines. Each
-                # step is atomic; without the suppress() the second removal would raise.
-                with suppress(ValueError):
-                    self._abandoned.remove(worker)
-        is_open = self.failing is not None and _clock.now() < self._next_trial
-        if is_open or len(self._abandoned) >= _MAX_ABANDONED:
-            raise StoreOutError
-
-    def abandon(self, worker: _Worker) -> None:
-        """Leave a thread to the operation that does not return.
-
-        Args:
-            worker: The thread; it ends by itself once the operation returns.
-        """
-        worker.close()
-        self._abandoned.append(worker)
-
-    def fail(self, operation: str, error: BaseException, began: float) -> NoReturn:
-        """Note that an operation failed, and raise StoreOutError. The first failure is logged.
-
-        Args:
-            operation: The operation's name.
-            error: The reason.
-            began: When it began. Where another operation has failed since, both met the same
-                failure of the store, and the pause does not grow twice.
-        """
-        with self._lock:
-            if began >= self._next_trial:
-                self._pause_secs = min(max(self._pause_secs * 2, _MIN_PAUSE_SECS), _MAX_PAUSE_SECS)
-            self._next_trial = _clock.now() + self._pause_secs
-            is_first = self.failing is None
-            if is_first:
-                self.failing = operation
-        if is_first:
-            logger.warning("Token store failed, going on without it: %s", _reason(error))
-        raise StoreOutError from None
-
-    def succeed(self, operation: str) -> None:
-        """Note that an operation succeeded.
-
-        Args:
-            operation: The operation's name.
-        """
-        with self._lock:
-            is_back = self.failing in _PROVES.get(operation, (operation,))
-            if is_back:
-                self.failing, self._pause_secs, self._next_trial = None, 0.0, -math.inf
-        if is_back:
-            logger.warning("Token store is back")
 
 
 class GuardedStore:
@@ -124,14 +39,23 @@ class GuardedStore:
             included.
         max_hold: The seconds after which a session's lock is released, though the session goes on:
             a login that overran its budget must not keep the other processes waiting.
+        breaker: That of the same store at another key; None: a new one.
     """
 
-    def __init__(self, store: TokenStore, key: str, *, timeout: float, max_hold: float) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        key: str,
+        *,
+        timeout: float,
+        max_hold: float,
+        breaker: PerProcess[CircuitBreaker] | None = None,
+    ) -> None:
         self.store = store
         self.key = key
         self.timeout = timeout
         self.max_hold = max_hold
-        self._breaker = PerProcess(CircuitBreaker)
+        self._breaker = breaker or PerProcess(CircuitBreaker)
 
     def at(self, store: TokenStore, key: str) -> GuardedStore:
         """Return ``store`` at ``key`` behind the same circuit breaker: it is one outage for both.
@@ -140,9 +64,9 @@ class GuardedStore:
             store: This store, bound to other credentials.
             key: Their key.
         """
-        other = GuardedStore(store, key, timeout=self.timeout, max_hold=self.max_hold)
-        other._breaker = self._breaker
-        return other
+        return GuardedStore(
+            store, key, timeout=self.timeout, max_hold=self.max_hold, breaker=self._breaker
+        )
 
     @contextmanager
     def session(self) -> Iterator[StoreSession]:
@@ -398,8 +322,3 @@ class _Worker:
             self.error = error.with_traceback(None)
         finally:
             self.ended.set()
-
-
-def _reason(error: BaseException) -> str:
-    """Name an error; its text only where it is our own, which shows no secret."""
-    return str(error) if isinstance(error, PermataAuthError) else type(error).__name__

@@ -21,9 +21,10 @@ from .. import _clock
 from .._pace import Pause
 from .._rotation import rotation_of
 from ..tokens import AccessToken
+from ._breaker import StoreOutError
 from .base import TokenStore, bound
 from .failures import StoredFailure
-from .guarded import GuardedStore, StoreOutError, StoreSession
+from .guarded import GuardedStore, StoreSession
 from .memory import MemoryTokenStore
 
 if TYPE_CHECKING:

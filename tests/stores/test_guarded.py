@@ -16,8 +16,9 @@ from permata_auth import TokenStoreError, _clock, _process
 from permata_auth._latch import Latch
 from permata_auth._pace import Pace
 from permata_auth.stores import guarded
+from permata_auth.stores._breaker import CircuitBreaker, StoreOutError
 from permata_auth.stores.failures import StoredFailure
-from permata_auth.stores.guarded import CircuitBreaker, GuardedStore, StoreOutError
+from permata_auth.stores.guarded import GuardedStore
 
 KEY = "example-key"
 TIMEOUT = 4.0

@@ -20,7 +20,7 @@ from permata_auth import (
     TokenStoreError,
 )
 from permata_auth._latch import Latch
-from permata_auth.stores import guarded
+from permata_auth.stores import _breaker, guarded
 
 OPERATIONS = ("load", "save", "discard", "lock")
 KEY = credentials().key
@@ -105,8 +105,8 @@ def test_an_operation_that_hangs_costs_its_time_once(make, store, client, caplog
 def test_a_store_that_hangs_for_long_is_tried_now_and_then_by_a_few_threads(
     make, store, monkeypatch
 ):
-    monkeypatch.setattr(guarded, "_MIN_PAUSE_SECS", 0.0)
-    monkeypatch.setattr(guarded, "_MAX_PAUSE_SECS", 0.0)
+    monkeypatch.setattr(_breaker, "_MIN_PAUSE_SECS", 0.0)
+    monkeypatch.setattr(_breaker, "_MAX_PAUSE_SECS", 0.0)
     handler = make(store)
     store.hanging.add("load")
     for _ in range(10):
