@@ -25,6 +25,8 @@ class Reports(TokenLife):
         Args:
             token: The token, or its value; None: the one that is cached.
         """
+        if token is not None and not isinstance(token, AccessToken | str):
+            raise TypeError("token must be an AccessToken, its value as a str, or None")
         self._notice_fork()
         snapshot = self._snapshot
         cached = snapshot.token

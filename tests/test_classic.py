@@ -939,3 +939,32 @@ def test_advice_names_the_variables():
     assert "PERMATA_TOKEN_URL" not in advice(403, ErrorDescription="Signature Not Valid")
     assert "PERMATA_API_KEY" in advice(401, error="invalid_client")
     assert "PERMATA_TOKEN_URL" in advice(404)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 402, 403, 404, 500])
+@pytest.mark.parametrize(
+    ("description", "signature", "timestamp"),
+    [
+        ("Signature Not Valid", 403, ()),
+        ("Invalid Timestamp", None, (400, 401, 403)),
+        ("Timestamp expired", None, (400, 401, 403)),
+        ("Failed Authentication OAuth2", None, ()),
+        (None, None, ()),
+    ],
+)
+def test_a_refused_signature_and_a_refused_timestamp_are_told_from_others(
+    status, description, signature, timestamp
+):
+    body = json.dumps({"ErrorCode": "403", "ErrorDescription": description}).encode()
+    assert credentials().is_signature_rejected(status, body) is (status == signature)
+    assert credentials().is_timestamp_rejected(status, body) is (status in timestamp)
+
+
+def test_derived_keys_are_those_of_both_secrets_and_the_purpose():
+    pseudorandom = hmac.digest(
+        b"permata-auth", b"example-static-key\nexample-client-secret", "sha256"
+    )
+    scheme = credentials(static_key="example-static-key", client_secret="example-client-secret")
+    expected = hmac.digest(pseudorandom, f"x\n{scheme.key}".encode() + b"\x01", "sha256")
+    assert scheme.derive_key("x") == expected
+    assert scheme.derive_key("y") != expected

@@ -591,6 +591,15 @@ def test_invalidate_drops_that_token_only(scripted, form):
     assert len(client.calls) == 2
 
 
+@pytest.mark.parametrize("argument", [b"example-token", 3, object()])
+def test_invalidate_refuses_what_is_no_token(scripted, argument):
+    handler, _ = scripted()
+    token = handler.get_token()
+    with pytest.raises(TypeError, match="token must be an AccessToken, its value as a str, or None"):
+        handler.invalidate(argument)
+    assert handler.get_token() == token
+
+
 def test_invalidate_without_a_token_drops_whichever_is_cached(scripted):
     handler, client = scripted()
     handler.invalidate()
