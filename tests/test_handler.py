@@ -595,7 +595,9 @@ def test_invalidate_drops_that_token_only(scripted, form):
 def test_invalidate_refuses_what_is_no_token(scripted, argument):
     handler, _ = scripted()
     token = handler.get_token()
-    with pytest.raises(TypeError, match="token must be an AccessToken, its value as a str, or None"):
+    with pytest.raises(
+        TypeError, match="token must be an AccessToken, its value as a str, or None"
+    ):
         handler.invalidate(argument)
     assert handler.get_token() == token
 
