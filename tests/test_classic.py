@@ -958,6 +958,9 @@ def test_a_refused_signature_and_a_refused_timestamp_are_told_from_others(
     body = json.dumps({"ErrorCode": "403", "ErrorDescription": description}).encode()
     assert credentials().is_signature_rejected(status, body) is (status == signature)
     assert credentials().is_timestamp_rejected(status, body) is (status in timestamp)
+    for odd in (b"", b"Invalid Timestamp", b'["Signature Not Valid"]'):
+        assert not credentials().is_signature_rejected(status, odd)
+        assert not credentials().is_timestamp_rejected(status, odd)
 
 
 def test_derived_keys_are_those_of_both_secrets_and_the_purpose():
