@@ -106,12 +106,9 @@ class TokenLife:
             is_accepted_after=refusal_memory,
             on_pause=functools.partial(_tell_of_pause, events),
         )
+        tell = weakref.WeakMethod(self._tell_of_abandoned_login)
         self._flights: SingleFlight[Snapshot] = SingleFlight(
-            name,
-            budget,
-            on_abandon=functools.partial(
-                _abandoned, weakref.WeakMethod(self._tell_of_abandoned_login)
-            ),
+            name, budget, on_abandon=functools.partial(_abandoned, tell)
         )
         self._stops_when_idle = stops_when_idle
         self._history = History()
@@ -195,8 +192,7 @@ class TokenLife:
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
             # Another flight has landed since this one's caller looked.
             return functools.partial(_same, snapshot)
-        # Before the store is looked at, where a token has the place of the credentials that it is
-        # from. Here, since it may block.
+        # Here, since it may block; before the store, where a token has its credentials' place.
         self._rotation.check()
         # Again, on the one thread that logs in: callers that looked before the last flight failed
         # would otherwise start a login each.

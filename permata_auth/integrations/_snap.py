@@ -1,4 +1,4 @@
-"""What the bank's calls need of a framework: the path as it was received, and the settings."""
+"""The needs of the bank's calls in a framework: the path as received, and the settings."""
 
 from __future__ import annotations
 

@@ -118,7 +118,12 @@ def _is_done_before(verdict: _Verdict) -> bool:
 
 
 def is_signature_refused(status_code: int, body: bytes) -> bool:
-    """Tell whether the response to a call refuses its signature, and says so."""
+    """Tell whether the response to a call refuses its signature, and says so.
+
+    Args:
+        status_code: The HTTP status.
+        body: As received.
+    """
     named = _verdict(status_code, body).is_a("401..", r"signature|string.?to.?sign")
     return named and outcome(status_code, body) == "unauthorized"
 

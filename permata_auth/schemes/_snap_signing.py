@@ -128,7 +128,7 @@ def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
 
 @functools.cache
 def _rsa_sha256() -> tuple[Any, ...]:
-    """Return what a wrong signature raises, the padding and the hash: imported when first used."""
+    """Return the error of a wrong signature, the padding and the hash: imported when first used."""
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - needs an extra
     from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415

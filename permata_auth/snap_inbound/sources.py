@@ -55,7 +55,7 @@ class Source(Generic[_T]):
 
 
 class Prepared(Generic[_T]):
-    """What is made of secrets before it can sign, made again when they change. Thread-safe.
+    """The signers that are made of secrets, made again when those change. Thread-safe.
 
     Args:
         make: Called with one secret.
@@ -66,7 +66,7 @@ class Prepared(Generic[_T]):
         self._last: tuple[tuple[bytes, ...], tuple[_T, ...]] = ((), ())
 
     def of(self, secrets: tuple[bytes, ...]) -> tuple[_T, ...]:
-        """Return what is made of each secret, in their order.
+        """Return the signer of each secret, in their order.
 
         Args:
             secrets: As :meth:`Source.get` returns them.

@@ -1,4 +1,4 @@
-"""The values of virtual accounts: what the bank asks and says, and the merchant's answers."""
+"""The values of virtual accounts: the bank's inquiries and payments, and the merchant's answers."""
 
 from __future__ import annotations
 

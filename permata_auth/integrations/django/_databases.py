@@ -19,7 +19,7 @@ def own_connections() -> Iterator[None]:
 
     Django closes those of its own threads after each request. A thread of this package's own lives
     for one operation, and its connection would stay open after it. A connection that cannot be
-    closed is logged: what was done by it is done.
+    closed is logged, and raises nothing: its work is done.
     """
     before = opened()
     try:

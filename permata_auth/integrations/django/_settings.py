@@ -20,7 +20,11 @@ _INBOUND = ("PERMATA_SNAP_INBOUND_", "PERMATA_SNAP_BANK_PUBLIC_KEY")
 
 
 def is_of_one_process(alias: str | None) -> bool:
-    """Tell whether a cache shares nothing between processes; False for no cache."""
+    """Tell whether a cache shares nothing between processes; False for no cache.
+
+    Args:
+        alias: The cache's name in ``CACHES``; None: no cache.
+    """
     backend = str(settings.CACHES[alias].get("BACKEND")) if alias else ""
     return backend.endswith(("LocMemCache", "DummyCache"))
 
@@ -113,7 +117,7 @@ class DjangoSettings(Settings):
         return any(name.startswith(_INBOUND) and self.raw(name) for name in names)
 
     def shares_external_ids(self) -> bool:
-        """Tell whether all processes know what one has seen, as far as the settings say."""
+        """Tell whether all processes share the ids that one has seen, as far as settings say."""
         given = self.raw("PERMATA_SNAP_INBOUND_EXTERNAL_IDS")
         if isinstance(given, str) and given.startswith(_CACHE):
             return not is_of_one_process(given.removeprefix(_CACHE) or "default")
