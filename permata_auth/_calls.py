@@ -22,7 +22,7 @@ Sign = Callable[..., dict[str, str]]
 
 
 class LoginFailedError(Exception):
-    """There is no token for a call; ``error`` says why. The login has had its own attempts."""
+    """There is no token for a call; ``error`` says why. Its login has had its own attempts."""
 
     def __init__(self, error: PermataAuthError) -> None:
         super().__init__(str(error))
@@ -37,7 +37,7 @@ class Call:
         handler: Gives the tokens, and judges the responses.
         url: The call's URL.
         send: Signs with the function that it is given, sends, and returns the response.
-        until: When waiting for a token has to be over, on :mod:`permata_auth._clock`.
+        until: The moment by which the wait for a token has to end, on :mod:`permata_auth._clock`.
     """
 
     _handler: LoginHandler

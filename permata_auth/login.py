@@ -66,7 +66,7 @@ class RetryPolicy:
         jitter = tenacity.wait_random_exponential(self.wait_initial, self.wait_max)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            # Of zero seconds, as some servers ask, would be a loop without a pause.
+            # Some servers ask for zero seconds: that would be a loop without a pause.
             asked = getattr(_failure(state), "retry_after", None)
             return float(asked) if asked else jitter(state)
 
@@ -119,7 +119,7 @@ class LoginClient(Unpicklable):
         transport: Client certificate, CA bundle and proxy. None: as the environment says, or
             ``session``; with both a ConfigurationError is raised.
         clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
-            the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
+            the bank refuses one by this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
             by default, so that a wrong clock costs one request and no call.
     """
 
