@@ -84,8 +84,8 @@ class TokenScheduler(Unpicklable):
 
     Thread-safe. No method waits for the callback but :meth:`shutdown`. Forked children start with
     no schedule. A scheduler that is dropped takes its schedule with it: keep a reference. The
-    schedule keeps its callback alive, and with a bound method the method's object: to have that
-    object collected earlier, stop the schedule or give a callback that holds it weakly.
+    schedule keeps its callback alive, and with a bound method the method's object. To let it be
+    collected earlier, stop the schedule or give a callback that holds the object weakly.
 
     Args:
         config: When to refresh; :class:`SchedulerConfig`'s own defaults if left out.
