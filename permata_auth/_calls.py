@@ -9,7 +9,7 @@ import attrs
 
 from . import _clock
 from ._clock_offset import Reading
-from ._http import Reply
+from ._http import Response
 from ._remedies import Remedies
 from .exceptions import PermataAuthError
 from .handler import LoginHandler
@@ -22,7 +22,7 @@ Sign = Callable[..., dict[str, str]]
 
 
 class LoginFailedError(Exception):
-    """There is no token for a call; ``error`` says why. The login has had its own attempts."""
+    """There is no token for a call; ``error`` says why. Its login has had its own attempts."""
 
     def __init__(self, error: PermataAuthError) -> None:
         super().__init__(str(error))
@@ -37,19 +37,19 @@ class Call:
         handler: Gives the tokens, and judges the responses.
         url: The call's URL.
         send: Signs with the function that it is given, sends, and returns the response.
-        until: When waiting for a token has to be over, on :mod:`permata_auth._clock`.
+        until: The moment by which the wait for a token has to end, on :mod:`permata_auth._clock`.
     """
 
     _handler: LoginHandler
     _url: str
-    _send: Callable[[Sign], Reply]
+    _send: Callable[[Sign], Response]
     _until: float
     _remedies: Remedies = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._remedies = Remedies(self._handler)
 
-    def attempt(self) -> Reply:
+    def attempt(self) -> Response:
         """Sign and send the call, once more where there is a remedy; return the response.
 
         Raises LoginFailedError, and the errors of ``send``.
@@ -57,12 +57,12 @@ class Call:
         token = self._token()
         used, began = self._handler.clock.current, _clock.now()
         signer = self._remedies.signer()
-        reply = self._send(functools.partial(signer.sign, token, **used.arguments))
+        response = self._send(functools.partial(signer.sign, token, **used.arguments))
         took = _clock.now() - began
-        reading = Reading(url=self._url, headers=reply.headers, took=took, used=used)
-        if self._remedies.apply(token, reply.status_code, reply.body, reading):
+        reading = Reading(url=self._url, headers=response.headers, took=took, used=used)
+        if self._remedies.apply(token, response.status_code, response.body, reading):
             return self.attempt()
-        return reply
+        return response
 
     def _token(self) -> str:
         if not needs_token(self._handler.credentials):

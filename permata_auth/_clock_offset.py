@@ -57,7 +57,7 @@ class Reading:
     """A response, as far as it shows the clock of its server.
 
     Args:
-        url: Where the request went: an answer over plain http may have been written by anybody.
+        url: The URL of the request: over plain http anybody may have written the response.
         headers: Of the response, with names in any case.
         took: The seconds from sending the request to receiving the response.
         at: The wall clock as the response was received, in POSIX seconds.
@@ -77,7 +77,8 @@ class Reading:
         date = http_date(headers.get("date", ""))
         if date is None or not _MIN_POSIX_SECS <= date < _MAX_POSIX_SECS:
             return None
-        # Out of a cache, or longer under way than it could be off.
+        # Not by a response out of a cache, by one that took longer than the clock may be off, or by
+        # one that anybody may have written.
         if "age" in headers or self.took > _MAX_EXCHANGE_SECS or not _is_authentic(self.url):
             return None
         return date + _MEAN_FRACTION_SECS - (self.at - self.took / 2)

@@ -160,7 +160,7 @@ class Examination:
         endpoint = self._endpoint
         with session_by(self._transport, 1) as session:
             began = _clock.now()
-            reply = exchange(
+            response = exchange(
                 session,
                 "HEAD",
                 f"{endpoint.scheme}://{endpoint.netloc}/",
@@ -171,7 +171,7 @@ class Examination:
             )
         took = _clock.now() - began
         self._has_answered = True
-        date = http_date(reply.headers.get("Date", ""))
+        date = http_date(response.headers.get("Date", ""))
         if date is not None:
             # It was written at some time of the exchange, and tells whole seconds.
             self._skew = _clock.wall() - took / 2 - (date + 0.5)
@@ -215,7 +215,7 @@ class Examination:
         body = b"{}"
         headers = credentials.sign(self._token.value, "POST", self._url, body)
         with session_by(self._transport, 1) as session:
-            reply = exchange(
+            response = exchange(
                 session,
                 "POST",
                 self._url,
@@ -224,7 +224,7 @@ class Examination:
                 timeout=_TIMEOUT,
                 deadline=_clock.now() + _MAX_EXCHANGE_SECS,
             )
-        return self._judge(reply.status_code, reply.body)
+        return self._judge(response.status_code, response.body)
 
     def _judge(self, status: int, body: bytes) -> str:
         if self._known().is_token_rejected(status, body):

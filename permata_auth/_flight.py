@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 #: A caller waits this long for the thread that ought to run a flight before it starts another.
 _TAKEOVER_SECS = 0.05
-#: From the moment at which a flight's outcome counts to that at which its callers wake.
+#: The longest time from the moment at which an outcome counts to the waking of its callers.
 _MAX_LANDING_SECS = 1.0
 _MAX_ABANDONED = 2
 
@@ -39,7 +39,7 @@ class _First(Generic[_T]):
     def set(self, value: _T) -> _T:
         """Set it, unless it is set; return the value that stays.
 
-        A thread that was interrupted just here may call it again, and learns the same.
+        A thread that was interrupted just here may call it again, and gets the same value.
         """
         return self._values.setdefault(None, value)  # one atomic operation
 
@@ -64,9 +64,9 @@ class Flight(Generic[_T]):
     """
 
     def __init__(self, budget: float) -> None:
-        #: When it has overrun its budget.
+        #: The end of its budget.
         self.until = _clock.now() + budget
-        #: When the thread that was started for it ought to have begun.
+        #: The moment by which the thread that was started for it ought to have begun.
         self.start_by = _clock.now() + _TAKEOVER_SECS
         #: Set when it is over: from then on callers start the next one.
         self.done = Latch()
@@ -78,7 +78,7 @@ class Flight(Generic[_T]):
         self.runner: _First[_Runner] = _First()
         self.decision: _First[_Decision] = _First()
         self.next: _First[Flight[_T]] = _First()
-        #: Taken by the thread that reports that it was abandoned.
+        #: Taken by the one thread that reports it as abandoned.
         self.report = Once()
 
     @property
@@ -95,11 +95,11 @@ Work = Callable[[Flight[_T]], Callable[[], _T]]
 
 
 class SingleFlight(Generic[_T]):
-    """At most one call at a time in each process, on a thread of its own.
+    """At most one call at a time in each process.
 
-    A thread of its own, so that no caller's timeout, signal or end disturbs the other callers.
-    Takes no lock: callers may come from signal handlers, and from the call itself. An exception
-    such as KeyboardInterrupt, at whatever point it hits a caller, costs the other callers one
+    The call has a thread of its own, so that no caller's timeout, signal or end disturbs the other
+    callers. Takes no lock: callers may come from signal handlers, and from the call itself. An
+    exception such as KeyboardInterrupt, at any point of a caller, costs the other callers one
     budget at most.
 
     Args:
@@ -123,7 +123,7 @@ class SingleFlight(Generic[_T]):
         return sum(flight.done.waiting for flight in self._last.get())
 
     def wait_told(self, timeout: float | None) -> None:
-        """Wait until the last call has told its log records and events, unless called by them.
+        """Wait for the last call's log records and events; called from within them, do not wait.
 
         Args:
             timeout: The seconds to wait at most; None: without end.
@@ -165,11 +165,12 @@ class SingleFlight(Generic[_T]):
             self._check_abandoned()
             fresh = flight
             while flight.done.is_set():
-                # A new one each time: a signal handler here may run the one before to its end, and
-                # a flight that came after itself would be looked at for ever.
+                # A new one each time: a signal handler that interrupts this thread here may run
+                # the one before to its end. One that follows itself would make the loop endless.
                 fresh = Flight(self.budget)
                 flight = flight.next.set(fresh)
-            # Another thread may be further on, and this line take it back: see the loop above.
+            # Another thread may have stored a later flight, which this line takes back: the loop
+            # above then goes on from the earlier one.
             last[0] = flight
             if flight is fresh:
                 self._start(flight, work)
@@ -199,8 +200,9 @@ class SingleFlight(Generic[_T]):
             elif pause > 0:
                 flight.done.wait(min(pause, left))
             else:
-                # Its first caller may have been interrupted before it could start a thread, for
-                # good, or by the signal handler that is here now. Of two threads one ends at once.
+                # An exception may have ended the first caller before it could start a thread, or
+                # this is a signal handler that has interrupted it there. Should two threads be
+                # started, the second one ends at once.
                 self._start(flight, work)
 
     def _start(self, flight: Flight[_T], work: Work[_T]) -> None:
@@ -223,9 +225,9 @@ class SingleFlight(Generic[_T]):
                 try:
                     if flight.runner.value is runner:
                         if is_own_thread():
-                            # Before a caller wakes, which may fork at once: the child would have
-                            # the locks that this thread holds while it tells, and nobody to
-                            # release them.
+                            # Before a caller wakes, since it may fork at once: the child would
+                            # inherit the locks that this thread holds while it tells the log, and
+                            # no thread that releases them.
                             note_end()
                         flight.done.set()
                         notes.tell()
@@ -235,14 +237,14 @@ class SingleFlight(Generic[_T]):
                         flight.ended.set()
 
     def _abandon(self, flight: Flight[_T]) -> None:
-        # Each step may be repeated: another caller may have been interrupted amid them.
+        # Each step may be repeated: an exception may have ended another caller between two.
         if flight.decision.set(_Decision.ABANDONED) is _Decision.ABANDONED:
             self._abandoned.get().add(flight)
             flight.done.set()
             if flight.report.take():
                 self._on_abandon()
         elif not flight.done.wait(_MAX_LANDING_SECS):
-            flight.done.set()  # its runner, a caller, was interrupted before it could
+            flight.done.set()  # its runner, a caller's thread, was interrupted before it could
 
 
 def _over() -> Flight[Any]:

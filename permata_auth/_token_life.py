@@ -43,7 +43,7 @@ from .events import (
 )
 from .exceptions import InvalidTokenResponseError, PermataAuthError
 from .login import LoginClient
-from .stores.sharing import SharedToken, Turn, Unshared
+from .stores.sharing import Renewal, SharedToken, Unshared
 from .tokens import AccessToken
 
 #: By the name of the public module, which people configure.
@@ -204,19 +204,19 @@ class TokenLife:
             if not newer:
                 raise held_error(pause)
             return functools.partial(self._swap, asker, newer, is_shared=True)
-        with self._shared.turn(
+        with self._shared.renewal(
             snapshot.token,
             is_forced=asker is Asker.REFRESH,
             is_unwanted=self._rejections.was_replaced,
             is_held=functools.partial(self._is_held_by, asker),
-        ) as turn:
-            if turn.newer is not None:
-                return functools.partial(self._swap, asker, turn.newer, is_shared=True)
-            if turn.pause is not None:
-                raise held_error(turn.pause)
+        ) as renewal:
+            if renewal.newer is not None:
+                return functools.partial(self._swap, asker, renewal.newer, is_shared=True)
+            if renewal.pause is not None:
+                raise held_error(renewal.pause)
             # The time in the queue for the store's lock was not the login's.
             flight.restart_budget(self._flights.budget)
-            return self._ask_the_bank(asker, turn)
+            return self._ask_the_bank(asker, renewal)
 
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
@@ -226,7 +226,7 @@ class TokenLife:
             self._history.note_error(describe(held.error))
         return held is not None
 
-    def _ask_the_bank(self, asker: Asker, turn: Turn | Unshared) -> Callable[[], Snapshot]:
+    def _ask_the_bank(self, asker: Asker, renewal: Renewal | Unshared) -> Callable[[], Snapshot]:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -235,9 +235,9 @@ class TokenLife:
             _refuse_dead(token)
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
-            turn.save_failure(pause)
+            renewal.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
-        turn.save(token)
+        renewal.save(token)
         return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
     def _succeed(self, asker: Asker, token: AccessToken, duration: float) -> Snapshot:

@@ -32,11 +32,11 @@ def sign_request(
 ) -> dict[str, str]:
     """Return the headers that authorise one call, signed now over exactly these bytes.
 
-    For HTTP clients other than requests; send them at once, and ``body`` unchanged; then tell
-    :meth:`LoginHandler.note_response` of the response, with its headers. Blocks only
-    for a login, as :meth:`LoginHandler.get_token`, and raises its errors. Raises
-    SignatureError for a body that is not bytes and a URL that no token may be sent to (plain http
-    to another machine), ConfigurationError for a canonicaliser that does not exist.
+    For HTTP clients other than requests: send the headers at once, with ``body`` unchanged, and
+    give the response to :meth:`LoginHandler.note_response`. Blocks only for a login, as
+    :meth:`LoginHandler.get_token`, and raises its errors. Raises SignatureError for a body that is
+    not bytes and a URL that no token may be sent to (plain http to another machine),
+    ConfigurationError for a canonicaliser that does not exist.
 
     Args:
         handler: The source of the token; its credentials sign.
@@ -100,10 +100,11 @@ class PermataAuth(AuthBase):
     minutes is too old for the bank. Files opened in binary mode are read into memory; a generator
     or another stream is a SignatureError.
 
-    If the bank rejects the token, that token is dropped, and the request is sent once more with a
-    new one; so it is with a timestamp that is right if the bank refuses that of a wrong clock, and
-    with credentials that have changed if the bank refuses the signature. Every other refusal is the
-    caller's. To tell them apart the body of a 400, 401 or 403 is read, also with ``stream=True``.
+    A request is sent once more where its refusal can be mended: with a new token where the bank
+    rejects the token, which is then dropped; with a right timestamp where it refuses that of a
+    wrong clock; with credentials that have changed where it refuses the signature. Every other
+    refusal goes to the caller. To tell them apart the body of a 400, 401 or 403 is read, also with
+    ``stream=True``.
     A redirect within the origin is signed anew; one to another origin carries nothing that was
     added here. The prepared request itself stays as it is.
 
@@ -131,7 +132,8 @@ class PermataAuth(AuthBase):
     def _sign(
         self, request: requests.PreparedRequest, remedies: Remedies | None = None
     ) -> dict[str, str]:
-        # Before it is signed: of an offset that another thread replaces meanwhile, the older one.
+        # Noted before it is signed: where another thread corrects the clock in between, a refusal
+        # then counts as one of the older offset, which is corrected already.
         vars(request)[_OFFSET] = self._handler.clock.current
 
         def signer() -> Scheme:
@@ -151,10 +153,11 @@ class PermataAuth(AuthBase):
     def _on_response(self, response: requests.Response, **how_sent: Any) -> requests.Response:
         request = response.request
         token = self._token_of(request)
-        # No token: after a redirect to another origin, or out of a cache. No hook: sent again.
+        # Without a token: after a redirect to another origin, or out of a cache. Without this hook:
+        # a request that was sent again.
         if token is None or self._on_response not in request.hooks["response"]:
             return response
-        vars(request).pop("copy", None)  # of a redirect that it met when it was sent before
+        vars(request).pop("copy", None)  # left by a redirect when it was sent before
         remedies = Remedies(self._handler, vars(request).get(_SIGNER))
         while self._note(response, remedies):
             response = self._send_again(response, remedies, **how_sent)
@@ -207,7 +210,7 @@ class PermataAuth(AuthBase):
             return following
         for name in self._signed_names:
             following.headers.pop(name, None)
-        self._leave(following)  # else a 401 from over there would be answered with a token
+        self._leave(following)  # else a 401 of the other origin would bring a token there
         return following
 
     def _leave(self, request: requests.PreparedRequest) -> None:
@@ -262,7 +265,7 @@ def _origin(url: str | None) -> tuple[str, str]:
 def _settle_body(request: requests.PreparedRequest) -> None:
     """Turn the body into the bytes that are both signed and sent, as often as need be."""
     request.body = _as_bytes(request.body) or None
-    # No file to rewind any more; requests has no public door to it.
+    # There is no file left to rewind; requests has no public name for this.
     request._body_position = None  # noqa: SLF001
     request.headers.pop("Transfer-Encoding", None)
     request.prepare_content_length(request.body)

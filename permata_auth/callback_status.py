@@ -13,7 +13,7 @@ import requests
 from . import _clock
 from ._bank import FAILURE, envelope, is_temporary, read_envelope, unavailable
 from ._calls import Call, LoginFailedError, Sign
-from ._http import Reply, connect_and_read, exchange
+from ._http import Response, connect_and_read, exchange
 from ._json import json_object
 from ._logging import Log, ids, tagged
 from ._settings import Unpicklable, require_count, url_problem
@@ -142,12 +142,12 @@ class CallbackStatusClient(Unpicklable):
         connection = self._connections.get()
         post = functools.partial(self._post, connection.session, body, until)
         call = Call(self._handler, self.url, post, until)
-        replies: list[Reply] = []
+        responses: list[Response] = []
 
         def attempt() -> None:
-            replies.append(call.attempt())
-            if is_temporary(replies[-1].status_code):
-                raise unavailable(replies[-1].status_code, replies[-1].retry_after)
+            responses.append(call.attempt())
+            if is_temporary(responses[-1].status_code):
+                raise unavailable(responses[-1].status_code, responses[-1].retry_after)
 
         try:
             self.retry.retrying(until, connection.stopped)(attempt)
@@ -155,15 +155,15 @@ class CallbackStatusClient(Unpicklable):
             raise failure.error from None
         except CallbackStatusError:  # the last attempt got a temporary status: it is the result
             pass
-        reply = replies[-1]
+        response = responses[-1]
         logger.debug(
             "Callback status answered with HTTP %d",
-            reply.status_code,
-            http_status=reply.status_code,
+            response.status_code,
+            http_status=response.status_code,
         )
-        return _response(reply)
+        return _status_response(response)
 
-    def _post(self, session: requests.Session, body: bytes, until: float, sign: Sign) -> Reply:
+    def _post(self, session: requests.Session, body: bytes, until: float, sign: Sign) -> Response:
         signed = sign("POST", self.url, body)
         return exchange(
             session,
@@ -195,16 +195,16 @@ def _serialised(payload: object) -> bytes:
     )
 
 
-def _response(reply: Reply) -> CallbackStatusResponse:
-    body = json_object(reply.body)
+def _status_response(response: Response) -> CallbackStatusResponse:
+    body = json_object(response.body)
     if body is None:
-        text = reply.body[: 4 * _MAX_TEXT_CHARS].decode(errors="replace")
+        text = response.body[: 4 * _MAX_TEXT_CHARS].decode(errors="replace")
         body = envelope(FAILURE, text[:_MAX_TEXT_CHARS])
     status_code, status_desc = read_envelope(body)
     return CallbackStatusResponse(
-        http_status=reply.status_code,
+        http_status=response.status_code,
         status_code=status_code,
         status_desc=status_desc,
         body=body,
-        retry_after=reply.retry_after,
+        retry_after=response.retry_after,
     )

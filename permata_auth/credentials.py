@@ -31,10 +31,10 @@ class RotatingCredentials(Unpicklable):
     """Credentials that are loaded again when they change: a Scheme like any other.
 
     They are looked at before a login, and at once after the bank has refused a login or the
-    signature of a call: where they have changed, that is tried once more. A change never ends a
-    live token. A ``load`` that fails, or does not return, leaves the last credentials in use, and
-    is logged once. Thread-safe; a login or a call uses one set of credentials from its beginning to
-    its end. Raises the error of ``load``, as a ConfigurationError.
+    signature of a call: where they have changed, that login or call is tried once more. A change
+    never ends a live token. A ``load`` that fails, or does not return, leaves the last credentials
+    in use, and is logged once. Thread-safe; a login or a call uses one set of credentials from its
+    beginning to its end. Raises the error of ``load``, as a ConfigurationError.
 
     Args:
         load: Returns the credentials, whole: a PermataCredentials, or another Scheme. It may block,
@@ -181,7 +181,7 @@ class _Reloads(Rotation):
         self._looked_at = _clock.now()
         #: Taken while the last load has failed.
         self._failure = Once()
-        #: Changes that nobody was told of yet.
+        #: Changes that the event hooks have not been told of yet.
         self._changes: list[tuple[str, ...]] = []
         self._watching: list[weakref.ref[EventHooks]] = []
         self._loads: SingleFlight[None] = SingleFlight("credentials", _MAX_LOAD_SECS, lambda: None)
@@ -207,7 +207,7 @@ class _Reloads(Rotation):
     def other_signer(self, refused: Scheme) -> Scheme | None:
         if self.newest is refused:
             self.look()
-        # The bank may still take the set before.
+        # The bank may still take the previous set.
         others = [each for each in (self.newest, self.accepted) if each is not refused]
         return others[0] if others else None
 
@@ -245,7 +245,7 @@ class _Reloads(Rotation):
         try:
             self._replace(loaded)
         finally:
-            # Last: a caller that finds nothing to load any more finds the set that was loaded.
+            # Last: a caller for which no load is due then finds the new set in place.
             self._seen = stamp
 
     def _replace(self, loaded: Scheme) -> None:

@@ -77,7 +77,7 @@ class InboundCallAnswered(Event):
     Args:
         service: The code of the service; 0 where the path is unknown.
         response_code: ``responseCode`` of the response.
-        outcome: ``verified`` where it passed every check, whatever the merchant's function said of
+        outcome: ``verified`` where it passed every check, even if the merchant's function refused
             it; ``refused`` by a check; ``replayed`` where its external id was seen before; ``slow``
             where the function took longer than its time limit; ``failed`` where it raised, or the
             external ids could not be stored.

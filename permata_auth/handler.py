@@ -66,8 +66,9 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         clamp_to_lifetime: Fit the scheduler's margins to tokens that live shorter than they ask
             for. False: such tokens are replaced on demand.
         refusal_memory_secs: The first pause after refused credentials. Five seconds by default:
-            long enough for a loop not to harm, short enough for a person who corrects them.
-        store_timeout_secs: The seconds that a store which fails may cost, once per outage.
+            long enough that a loop does no harm, short enough for a person who corrects them.
+        store_timeout_secs: The seconds that a store which fails may cost, once per outage. Five by
+            default, a fifth of a login's budget.
         background: False: no timer, on demand only.
         stop_when_idle: Do not refresh a token that nobody has asked for during its whole life;
             the next caller waits for a login. False by default: a process that serves requests now
@@ -99,12 +100,14 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         require_bool("background", background)
         require_bool("stop_when_idle", stop_when_idle)
         if client is not None and clock_correction is not None:
-            raise ConfigurationError("clock_correction is for the client; give it to that")
+            raise ConfigurationError(
+                "clock_correction= and client= exclude each other; give it to the LoginClient"
+            )
         self._credentials = credentials
         self._owns_client = client is None
         if client is not None and transport is not None:
             raise ConfigurationError(
-                "transport= and client= exclude each other; give it to the client"
+                "transport= and client= exclude each other; give it to the LoginClient"
             )
         client = client or LoginClient(
             credentials, transport=transport, clock_correction=clock_correction
@@ -208,13 +211,13 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         """Return a valid access token.
 
         With a live token: at once, without a lock. Else blocks for the one login that all callers
-        share. After a failed login raises a copy of its error at once until the pause is over that
-        the failure calls for; ``retry_after`` of the error is the rest of it, in seconds.
+        share. A failed login is followed by a pause; calls during it raise a copy of the login's
+        error at once, whose ``retry_after`` is the rest of the pause in seconds.
 
         Raises the login's error, each caller its own copy, and RequestTimeoutError; never while a
-        token lives. Thread-safe. May be called from signal handlers and from log handlers;
-        only a handler of the log that takes records of urllib3 (level DEBUG) and logs in for them
-        waits out the login's budget.
+        token lives. Thread-safe. May be called from signal handlers and from log handlers, with
+        one exception: a log handler that takes urllib3's DEBUG records, and calls this while it
+        handles a record, waits until the login's budget is over.
 
         Args:
             timeout: The seconds to wait at most; None: as long as a login may take, 25 s by
@@ -222,8 +225,8 @@ class LoginHandler(Readiness, Reports, Unpicklable):
             unique_id: Marks the log records and events that this call sets off.
             request_id: As ``unique_id``.
         """
-        # Two reads without a lock: a snapshot is never changed but to be dropped, so a swap
-        # between them means that this call came just before it.
+        # Two reads without a lock: a snapshot never changes, except to be dropped. If another
+        # thread swaps it between the two, this call counts as having come just before the swap.
         snapshot = self._snapshot
         if _now() < snapshot.valid_until:
             return snapshot.value
@@ -268,7 +271,7 @@ class LoginHandler(Readiness, Reports, Unpicklable):
         return self._log_in(Asker.TIMER, self._snapshot)
 
     def shutdown(self, timeout: Seconds | None = 5.0) -> None:
-        """Stop the refresh for good; idempotent. :meth:`get_token` goes on, on demand only.
+        """Stop the refresh for good; idempotent. :meth:`get_token` still works, on demand only.
 
         Waits for a refresh that is running, and for log records and events of the last login,
         unless called from them. Closes the handler's own
@@ -305,7 +308,7 @@ def _checked_name(name: object) -> str:
 
 
 def _check_parts(credentials: object, client: object, scheduler: object) -> None:
-    """Refuse parts that would fail later, or that belong to somebody else."""
+    """Refuse parts that would fail later, or that belong to another handler or account."""
     require_members(Scheme, "credentials", credentials)
     if not isinstance(scheduler, TokenScheduler | None):
         raise ConfigurationError("scheduler must be a TokenScheduler")

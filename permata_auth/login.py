@@ -8,7 +8,7 @@ import tenacity
 
 from . import _clock
 from ._clock_offset import ClockOffset, Reading
-from ._http import Reply, connect_and_read, exchange, host_and_port
+from ._http import Response, connect_and_read, exchange, host_and_port
 from ._latch import Latch
 from ._logging import Log, describe
 from ._pace import is_refusal
@@ -66,7 +66,7 @@ class RetryPolicy:
         jitter = tenacity.wait_random_exponential(self.wait_initial, self.wait_max)
 
         def wait(state: tenacity.RetryCallState) -> float:
-            # Of zero seconds, as some servers ask, would be a loop without a pause.
+            # Some servers ask for zero seconds: that would be a loop without a pause.
             asked = getattr(_failure(state), "retry_after", None)
             return float(asked) if asked else jitter(state)
 
@@ -119,7 +119,7 @@ class LoginClient(Unpicklable):
         transport: Client certificate, CA bundle and proxy. None: as the environment says, or
             ``session``; with both a ConfigurationError is raised.
         clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where
-            the bank refuses that of this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
+            the bank refuses one by this machine's. None: as ``PERMATA_CLOCK_CORRECTION`` says, on
             by default, so that a wrong clock costs one request and no call.
     """
 
@@ -221,7 +221,7 @@ class LoginClient(Unpicklable):
     ) -> AccessToken:
         asked_at, used = _clock.now(), self.clock.current
         request = scheme.token_request(**used.arguments)
-        reply = exchange(
+        response = exchange(
             session,
             "POST",
             request.url,
@@ -232,24 +232,24 @@ class LoginClient(Unpicklable):
             setting=request.url_setting,
         )
         took = _clock.now() - asked_at
-        reading = Reading(url=request.url, headers=reply.headers, took=took, used=used)
+        reading = Reading(url=request.url, headers=response.headers, took=took, used=used)
         try:
-            token = self._read(scheme, reply, asked_at)
+            token = self._read(scheme, response, asked_at)
         except TokenEndpointError as error:
             is_refused = isinstance(error, ClockError)
             if is_refused and self.clock.correct(reading, is_second=is_second):
                 raise _ClockCorrected from None
-            raise _completed(error, request.url, reply) from None
+            raise _completed(error, request.url, response) from None
         self.clock.confirm(reading)
         return token
 
-    def _read(self, scheme: Scheme, reply: Reply, asked_at: float) -> AccessToken:
-        if not 200 <= reply.status_code < 300:
-            raise scheme.read_error_response(reply.status_code, reply.body, reply.headers)
-        if not reply.is_complete:
+    def _read(self, scheme: Scheme, response: Response, asked_at: float) -> AccessToken:
+        if not 200 <= response.status_code < 300:
+            raise scheme.read_error_response(response.status_code, response.body, response.headers)
+        if not response.is_complete:
             raise InvalidTokenResponseError("the token response is over 1 MiB; ask the bank")
-        response = scheme.read_token_response(reply.body)
-        lifetime = self._lifetime(response)
+        granted = scheme.read_token_response(response.body)
+        lifetime = self._lifetime(granted)
         took = _clock.now() - asked_at
         if lifetime <= took:
             raise InvalidTokenResponseError(
@@ -257,16 +257,16 @@ class LoginClient(Unpicklable):
                 f"{took:.3g} s; ask the bank for a longer life"
             )
         return AccessToken(
-            value=response.value,
+            value=granted.value,
             issued_at=_clock.at(asked_at),
             expires_at=_clock.at(asked_at + lifetime),
-            token_type=response.token_type,
-            scope=response.scope,
+            token_type=granted.token_type,
+            scope=granted.scope,
         )
 
-    def _lifetime(self, response: TokenResponse) -> float:
-        if response.lifetime is not None:
-            return response.lifetime
+    def _lifetime(self, granted: TokenResponse) -> float:
+        if granted.lifetime is not None:
+            return granted.lifetime
         if not self._has_warned:
             self._has_warned = True
             logger.warning(
@@ -280,13 +280,13 @@ class _ClockCorrected(Exception):  # noqa: N818 - no error: the request is made 
     pass
 
 
-def _completed(error: TokenEndpointError, url: str, reply: Reply) -> TokenEndpointError:
+def _completed(error: TokenEndpointError, url: str, response: Response) -> TokenEndpointError:
     """Add two facts that a scheme cannot know: the source of the response, the time to wait."""
-    error.status_code = reply.status_code
-    error.retry_after = reply.retry_after
+    error.status_code = response.status_code
+    error.retry_after = response.retry_after
     asked = "" if error.retry_after is None else f"; Retry-After: {error.retry_after:.0f} s"
     where = f"{host_and_port(url)}"
-    if reply.status_code < 300:
-        where += f" (HTTP {reply.status_code})"
+    if response.status_code < 300:
+        where += f" (HTTP {response.status_code})"
     error.args = (f"{where}: {error}{asked}",)
     return error

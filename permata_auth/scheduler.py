@@ -32,7 +32,7 @@ from .exceptions import ConfigurationError
 
 logger = Log(__name__)
 
-#: Returned by a callback that had nothing to do: no record tells of a refresh.
+#: Returned by a callback that had nothing to do: no log record then tells of a refresh.
 NOT_NEEDED = object()
 
 
@@ -84,9 +84,8 @@ class TokenScheduler(Unpicklable):
 
     Thread-safe. No method waits for the callback but :meth:`shutdown`. Forked children start with
     no schedule. A scheduler that is dropped takes its schedule with it: keep a reference. The
-    callback is held until its schedule ends; where it is a method of the object that holds the
-    scheduler, that object lives as long, so stop the schedule or give a callback that holds the
-    object weakly.
+    schedule keeps its callback alive, and with a bound method the method's object. To let it be
+    collected earlier, stop the schedule or give a callback that holds the object weakly.
 
     Args:
         config: When to refresh; :class:`SchedulerConfig`'s own defaults if left out.
@@ -109,11 +108,11 @@ class TokenScheduler(Unpicklable):
 
     @property
     def config(self) -> SchedulerConfig:
-        """The configuration that the next :meth:`start` goes by."""
+        """The configuration that the next :meth:`start` uses."""
         return self._config
 
     def update_config(self, config: SchedulerConfig) -> None:
-        """Go by ``config`` from the next :meth:`start` on; the running schedule stays as it is.
+        """Use ``config`` from the next :meth:`start` on; the running schedule stays as it is.
 
         Args:
             config: The new configuration. Raises ConfigurationError for anything else.
@@ -129,7 +128,7 @@ class TokenScheduler(Unpicklable):
         Args:
             owner: Held weakly.
         """
-        # Stopped by the reference, since a schedule must not keep its owner alive.
+        # Weak, since a schedule must not keep its owner alive; its callback stops the schedule.
         reference = weakref.ref(owner, functools.partial(_stop, self._running))
         with self._running.get().lock:  # of two threads that reserve it at once, one is refused
             served = self._served() if self._served else None
@@ -247,15 +246,16 @@ class TokenScheduler(Unpicklable):
             if not is_stopped:
                 running.schedule = schedule
         if is_stopped:
-            # Not under the lock: a thread that holds a lock of logging may come for this one, as
-            # the garbage collector takes it there, and the two would wait for each other.
+            # Not under the lock: the garbage collector may run _stop(), which takes this lock, in
+            # a thread that holds a lock of logging, and the two threads would wait for each other.
             logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
             return False
         if replaced is not None and replaced is not replacing:
             replaced.cancelled.set()
         try:
-            # After it is published, so that it cannot fire unnoticed. A thread that stops it
-            # before this line has set its latch, and its timer ends at once.
+            # After the schedule is published: a timer that fired earlier would be ignored. Where
+            # another thread stops the schedule before this line, its latch is set, and the timer
+            # ends at once.
             name = f"permata-auth-{self.name}"
             running.start(schedule.timer(name, self._fire))
         except BaseException as error:
@@ -265,7 +265,7 @@ class TokenScheduler(Unpicklable):
             schedule.cancelled.set()
             if not isinstance(error, RuntimeError):
                 raise
-            # No thread or no daemon is to be had, or the interpreter ends.
+            # No thread, or no daemon thread, can be started here, or the interpreter ends.
             logger.warning(
                 "Token refresh not scheduled, no thread can be started: %s",
                 error,
@@ -275,7 +275,7 @@ class TokenScheduler(Unpicklable):
         return True
 
     def _fire(self, schedule: Schedule) -> None:
-        # False in a child that a fork gave a copy of the timer, as it does with greenlets.
+        # False in a forked child that has a copy of the timer, as happens with greenlets.
         if self._running.get().schedule is schedule:
             self._call(schedule)
 
@@ -335,7 +335,7 @@ def _stop(
     _owner: object,
     is_finalizing: Callable[[], bool] = sys.is_finalizing,
 ) -> None:
-    """Drop the schedule of a scheduler whose owner was collected, without a word in the log.
+    """Drop the schedule of a scheduler whose owner was collected, without a log record.
 
     The garbage collector may call this in any thread, also in one that holds a lock of logging.
     """

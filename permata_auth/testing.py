@@ -41,10 +41,14 @@ _LOOPBACK = "127.0.0.1,localhost,::1"
 
 @pytest.fixture
 def permata_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
-    """Run a bank on this machine; an error inside it fails the test."""
+    """Run a bank on this machine; an error inside it fails the test.
+
+    Args:
+        monkeypatch: Excepts this machine from the proxy of the environment, until the test ends.
+    """
     from .sandbox import Sandbox  # noqa: PLC0415 - needs an extra
 
-    # A proxy that the environment names has no way to this machine's loopback.
+    # A proxy that the environment names cannot reach this machine's loopback.
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), _LOOPBACK])))
     with Sandbox() as bank:
@@ -53,7 +57,11 @@ def permata_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def permata_handler(permata_sandbox: Sandbox) -> Iterator[LoginHandler]:
-    """Make a handler with the credentials of ``permata_sandbox``."""
+    """Make a handler with the credentials of the bank, and shut it down after the test.
+
+    Args:
+        permata_sandbox: The bank.
+    """
     from .handler import LoginHandler  # noqa: PLC0415 - else every test session would import it
 
     with LoginHandler(permata_sandbox.credentials()) as handler:
@@ -64,7 +72,12 @@ def permata_handler(permata_sandbox: Sandbox) -> Iterator[LoginHandler]:
 def permata_environment(
     permata_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, str]:
-    """Set the environment that points a client at ``permata_sandbox``, and return it."""
+    """Set the variables that point a client at the bank, and return them by their names.
+
+    Args:
+        permata_sandbox: The bank.
+        monkeypatch: Sets them, and hides all other ``PERMATA_…`` ones, until the test ends.
+    """
     for name in list(os.environ):
         if name.startswith("PERMATA_"):
             monkeypatch.delenv(name)
@@ -108,19 +121,27 @@ def _wall() -> float:
 
 @pytest.fixture
 def permata_clock(monkeypatch: pytest.MonkeyPatch) -> PermataClock:
-    """Make tokens age as the test moves the clock, or as it moves the time of the whole process."""
+    """Make tokens age as the test moves the clock, or as it moves the time of the whole process.
+
+    Args:
+        monkeypatch: Puts the clock in place, until the test ends.
+    """
     from . import _clock, handler  # noqa: PLC0415 - else every test session would import it
 
     clock = PermataClock(_clock.now())
     monkeypatch.setattr(_clock, "now", clock.now)
     monkeypatch.setattr(_clock, "wall", _wall)
-    monkeypatch.setattr(handler, "_now", clock.now)  # its own name for it
+    monkeypatch.setattr(handler, "_now", clock.now)  # its own name for the clock
     return clock
 
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the waits between attempts zero, ``Retry-After`` included."""
+    """Make the waits between attempts zero, ``Retry-After`` included.
+
+    Args:
+        monkeypatch: Takes the waits away, until the test ends.
+    """
     from .login import RetryPolicy  # noqa: PLC0415 - else every test session would import it
 
     retrying = RetryPolicy.retrying

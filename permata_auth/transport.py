@@ -51,9 +51,9 @@ class Transport(Secret):
         ca_bundle: The authorities to trust, and no others: a PEM file, or a folder as OpenSSL
             hashes it. It may hold an old and a new one at once.
         proxy: ``http://user:password@host:port``, or ``https``, ``socks5h`` and so on (SOCKS needs
-            requests[socks]). It goes before ``HTTPS_PROXY``, and ``NO_PROXY`` does not except any
-            host from it. None: as the environment says.
-        client_key_password: Opens an encrypted key. None: such a key is an error, nobody is asked.
+            requests[socks]). It goes before ``HTTPS_PROXY``, and ``NO_PROXY`` excepts no host
+            from it. None: as the environment says.
+        client_key_password: Opens an encrypted key. None: such a key is an error, and no prompt.
     """
 
     _why_unpicklable = "it holds secrets; make one in each process"

@@ -104,7 +104,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_readme_is_short_enough_to_be_read():
-    assert len(README.splitlines()) <= 205
+    assert len(README.splitlines()) <= 180
 
 
 def test_the_python_blocks_of_the_readme_run(bank, monkeypatch):

@@ -25,9 +25,9 @@ from permata_auth import (
     _clock,
 )
 from permata_auth._http import (
-    MAX_REPLY_BYTES,
+    MAX_RESPONSE_BYTES,
     Connections,
-    Reply,
+    Response,
     connect_and_read,
     exchange,
     new_session,
@@ -107,7 +107,7 @@ def test_the_request_goes_out_as_it_was_given(session):
     assert body == b"example-body"
 
 
-@pytest.mark.parametrize("length", [MAX_REPLY_BYTES - 1, MAX_REPLY_BYTES])
+@pytest.mark.parametrize("length", [MAX_RESPONSE_BYTES - 1, MAX_RESPONSE_BYTES])
 def test_an_answer_up_to_the_limit_is_complete(session, length):
     with RawServer(always(reply(b"x" * length))) as server:
         answer = post(session, server.url)
@@ -115,9 +115,9 @@ def test_an_answer_up_to_the_limit_is_complete(session, length):
 
 
 def test_an_answer_over_the_limit_is_cut_there(session):
-    with RawServer(always(reply(b"x" * (MAX_REPLY_BYTES + 1)))) as server:
+    with RawServer(always(reply(b"x" * (MAX_RESPONSE_BYTES + 1)))) as server:
         answer = post(session, server.url)
-    assert (len(answer.body), answer.is_complete) == (MAX_REPLY_BYTES, False)
+    assert (len(answer.body), answer.is_complete) == (MAX_RESPONSE_BYTES, False)
 
 
 def test_an_endless_answer_is_not_read_to_its_end(session):
@@ -133,16 +133,16 @@ def test_an_endless_answer_is_not_read_to_its_end(session):
     with RawServer(handle) as server:
         answer = post(session, server.url)
         assert not answer.is_complete
-    assert sum(sent) < 100 * MAX_REPLY_BYTES
+    assert sum(sent) < 100 * MAX_RESPONSE_BYTES
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_what_unpacks_to_too_much_is_cut(session, coding):
     packed = {"gzip": gzip.compress, "deflate": zlib.compress}[coding](b" " * 200 * 2**20)
-    assert len(packed) < MAX_REPLY_BYTES
+    assert len(packed) < MAX_RESPONSE_BYTES
     with RawServer(always(reply(packed, head=f"Content-Encoding: {coding}"))) as server:
         answer = post(session, server.url)
-    assert (len(answer.body), answer.is_complete) == (MAX_REPLY_BYTES, False)
+    assert (len(answer.body), answer.is_complete) == (MAX_RESPONSE_BYTES, False)
 
 
 def test_packed_answers_are_unpacked(session):
@@ -422,7 +422,7 @@ def test_a_timeout_is_one_number_or_two():
 
 def asked_for(text, **headers):
     headers = requests.structures.CaseInsensitiveDict({"Retry-After": text, **headers})
-    return Reply(status_code=503, headers=headers, body=b"", is_complete=True).retry_after
+    return Response(status_code=503, headers=headers, body=b"", is_complete=True).retry_after
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_what_is_no_time_to_wait_is_none(text):
 
 
 def test_an_answer_without_the_header_asks_for_nothing():
-    assert Reply(status_code=503, headers={}, body=b"", is_complete=True).retry_after is None
+    assert Response(status_code=503, headers={}, body=b"", is_complete=True).retry_after is None
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Jakarta", "America/New_York"])

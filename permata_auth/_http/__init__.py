@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from .adapter import TransportAdapter
 from .errors import host_and_port
-from .exchange import MAX_REPLY_BYTES, Reply, connect_and_read, exchange, http_date
+from .exchange import MAX_RESPONSE_BYTES, Response, connect_and_read, exchange, http_date
 from .sessions import Connection, Connections, new_session
 from .tls import TlsFiles
 
 __all__ = [
-    "MAX_REPLY_BYTES",
+    "MAX_RESPONSE_BYTES",
     "Connection",
     "Connections",
-    "Reply",
+    "Response",
     "TlsFiles",
     "TransportAdapter",
     "connect_and_read",

@@ -24,7 +24,7 @@ _STEP_OF = {
     "_tunnel": "asking the proxy for a tunnel",
     "endheaders": _SENDING,
     "getresponse": _WAITING,
-    "_read_reply": _READING,
+    "_read_response": _READING,
 }
 
 

@@ -24,7 +24,7 @@ from .deadlines import bounded_by
 from .errors import Route, interim_response, proxy_refusal, translate
 from .sessions import one_request
 
-MAX_REPLY_BYTES = 1024 * 1024
+MAX_RESPONSE_BYTES = 1024 * 1024
 _CHUNK_BYTES = 16 * 1024
 #: Sockets count the milliseconds of a wait in 31 bits.
 _MAX_WAIT_SECS = 2_000_000.0
@@ -33,14 +33,14 @@ _USER_AGENT = f"permata-auth/{__version__}"
 
 
 @attrs.frozen(kw_only=True)
-class Reply:
-    """A response, read to its end or to :data:`MAX_REPLY_BYTES`.
+class Response:
+    """A response, read to its end or to :data:`MAX_RESPONSE_BYTES`.
 
     Args:
         status_code: The HTTP status.
         headers: The headers, by names in any case.
         body: The body as received, cut where ``is_complete`` is false.
-        is_complete: Whether the body is within :data:`MAX_REPLY_BYTES`.
+        is_complete: Whether the body is within :data:`MAX_RESPONSE_BYTES`.
     """
 
     status_code: int
@@ -72,7 +72,7 @@ def exchange(
     timeout: tuple[float, float],
     deadline: float,
     setting: str = "the URL",
-) -> Reply:
+) -> Response:
     """Send one request and read its response; no redirect, no retry, no cookie, no ``.netrc``.
 
     Blocks until ``deadline`` at the longest, apart from the look-up of the host's name, if the
@@ -104,22 +104,22 @@ def exchange(
                 settings = adapter.applied(settings)
             with one_request(session).send(
                 request, timeout=allowed, allow_redirects=False, **settings
-            ) as response:
-                reply = _read_reply(response)
+            ) as received:
+                response = _read_response(received)
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         failed = translate(error, Route.of(url, settings, (*allowed, left), setting))
     else:
-        return _final(reply, Route.of(url, settings, (*allowed, left), setting))
+        return _final(response, Route.of(url, settings, (*allowed, left), setting))
     # Raised out here, so that it is chained to nothing: exceptions of requests hold the request.
     raise failed
 
 
-def _final(reply: Reply, route: Route) -> Reply:
-    if reply.status_code < 200:
-        raise interim_response(reply.status_code, route)
-    if _is_from_proxy(reply, route):
-        raise proxy_refusal(reply.status_code, route)
-    return reply
+def _final(response: Response, route: Route) -> Response:
+    if response.status_code < 200:
+        raise interim_response(response.status_code, route)
+    if _is_from_proxy(response, route):
+        raise proxy_refusal(response.status_code, route)
+    return response
 
 
 def connect_and_read(timeout: object) -> tuple[float, float]:
@@ -169,31 +169,31 @@ def _hide_from_session(response: requests.Response, **_how_sent: Any) -> None:
         del message["Set-Cookie"]
 
 
-def _read_reply(response: requests.Response) -> Reply:
-    if response.status_code < 200:
-        response.raw.close()  # the final response is still to come on this connection
+def _read_response(received: requests.Response) -> Response:
+    if received.status_code < 200:
+        received.raw.close()  # the final response is still to come on this connection
         body = bytearray()
     else:
-        response.raw.enforce_content_length = True  # urllib3 1 would take half a body for a whole
+        received.raw.enforce_content_length = True  # urllib3 1 would take half a body for a whole
         body = bytearray()
-        for chunk in response.iter_content(_CHUNK_BYTES):
+        for chunk in received.iter_content(_CHUNK_BYTES):
             body += chunk
-            if len(body) > MAX_REPLY_BYTES:
+            if len(body) > MAX_RESPONSE_BYTES:
                 break
-    return Reply(
-        status_code=response.status_code,
-        headers=response.headers,
-        body=bytes(body[:MAX_REPLY_BYTES]),
-        is_complete=len(body) <= MAX_REPLY_BYTES,
+    return Response(
+        status_code=received.status_code,
+        headers=received.headers,
+        body=bytes(body[:MAX_RESPONSE_BYTES]),
+        is_complete=len(body) <= MAX_RESPONSE_BYTES,
     )
 
 
-def _is_from_proxy(reply: Reply, route: Route) -> bool:
+def _is_from_proxy(response: Response, route: Route) -> bool:
     """Tell whether a response is a proxy's refusal: each 407 is, and a 403 without JSON."""
-    if reply.status_code != 403 or not route.is_forwarded:
-        return reply.status_code == 407
+    if response.status_code != 403 or not route.is_forwarded:
+        return response.status_code == 407
     try:
-        json.loads(reply.body)
+        json.loads(response.body)
     except (ValueError, RecursionError):
         return True
     return False

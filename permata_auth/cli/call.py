@@ -6,7 +6,7 @@ import click
 
 from .. import _clock
 from .._calls import Call, LoginFailedError, Sign
-from .._http import Reply, connect_and_read, exchange
+from .._http import Response, connect_and_read, exchange
 from .._settings import url_problem
 from ..schemes.canonical import CANONICALIZERS
 from ..transport import session_by
@@ -61,7 +61,7 @@ def call(
     ):
         until = _clock.now() + timeout
 
-        def send(sign: Sign) -> Reply:
+        def send(sign: Sign) -> Response:
             return exchange(
                 session,
                 method,
@@ -73,8 +73,8 @@ def call(
             )
 
         try:
-            reply = Call(handler, url, send, until).attempt()
+            response = Call(handler, url, send, until).attempt()
         except LoginFailedError as failure:
             raise failure.error from None
-    click.echo(reply.body)
-    fail_unless_ok(reply.status_code)
+    click.echo(response.body)
+    fail_unless_ok(response.status_code)

@@ -28,7 +28,7 @@ import requests
 import urllib3
 
 from .._bank import is_temporary, unavailable
-from .._http import Reply
+from .._http import Response
 from ..events import Event
 from ..exceptions import ConfigurationError, PermataAuthError
 from ..handler import LoginHandler
@@ -169,10 +169,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _retry_after(response: requests.Response | None) -> float | None:
     if response is None:
         return None
-    reply = Reply(
+    bare = Response(
         status_code=response.status_code, headers=response.headers, body=b"", is_complete=True
     )
-    return reply.retry_after
+    return bare.retry_after
 
 
 class CeleryServices(Services):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def explain(credentials: PermataCredentials, call: SignedCall) -> Explanation:
-    """Return what is signed for a call.
+    """Explain the signature of a call.
 
     Args:
         credentials: Their settings decide, and their static key signs.

@@ -44,7 +44,7 @@ class _Parts:
 def explain(
     credentials: SnapCredentials, signers: Mapping[str, _Sign], call: SignedCall
 ) -> Explanation:
-    """Return what is signed for a call.
+    """Explain the signature of a call.
 
     Args:
         credentials: Their settings decide.

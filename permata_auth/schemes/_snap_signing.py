@@ -98,7 +98,7 @@ class SymmetricSigner:
     """
 
     def __init__(
-        self, client_secret: bytes, algorithm: Callable[[bytes], hashlib._Hash] = hashlib.sha512
+        self, client_secret: bytes, algorithm: Callable[[bytes], Any] = hashlib.sha512
     ) -> None:
         block = algorithm(b"").block_size
         key = client_secret
@@ -113,7 +113,8 @@ class SymmetricSigner:
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(message)
         outer.update(inner.digest())
-        return outer.digest()
+        signature: bytes = outer.digest()
+        return signature
 
 
 def asymmetric_signature(key: RSAPrivateKey, message: bytes) -> bytes:
@@ -164,8 +165,8 @@ def decoded(signature: str, encoding: str) -> bytes | None:
         found = binascii.a2b_base64(signature)
     except ValueError:
         return None
-    # The decoder skips what is no base64, and the last character may hold bits that count for
-    # nothing: only a text that comes out again is one.
+    # The decoder skips characters that are no base64, and the last character may hold bits that
+    # count for nothing: a text is taken only if encoding the bytes again gives the same text.
     return found if encoded(found, encoding) == signature else None
 
 

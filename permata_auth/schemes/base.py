@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -180,6 +181,20 @@ def is_signature_rejected(scheme: Scheme, status_code: int, body: bytes) -> bool
     """
     tell = getattr(scheme, "is_signature_rejected", None)
     return tell is not None and bool(tell(status_code, body))
+
+
+def derived_key(first_secret: str, second_secret: str, purpose: str) -> bytes:
+    """Return 32 bytes for one purpose, derived from two secrets (HKDF-SHA256, RFC 5869).
+
+    Args:
+        first_secret: A secret without a line break in it.
+        second_secret: The other one; may be empty.
+        purpose: The use of the key, and the credentials that it belongs to.
+    """
+    # The line break keeps them apart: no two pairs of secrets make the same text.
+    secrets = f"{first_secret}\n{second_secret}".encode()
+    extracted = hmac.digest(b"permata-auth", secrets, "sha256")
+    return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256")
 
 
 def token_response(

@@ -28,7 +28,7 @@ from ..exceptions import (
     TokenEndpointError,
 )
 from . import _classic_forms as forms
-from .base import Hint, TokenRequest, TokenResponse, error_response, token_response
+from .base import Hint, TokenRequest, TokenResponse, derived_key, error_response, token_response
 from .canonical import CANONICALIZERS, canonical, minify, raw, strip_all  # noqa: F401
 from .explained import Explanation, SignedCall
 from .jakarta import timestamp
@@ -144,10 +144,7 @@ class PermataCredentials(Secret):
 
     def derive_key(self, purpose: str) -> bytes:
         """Return 32 bytes for ``purpose``, derived from both secrets (HKDF-SHA256, RFC 5869)."""
-        # No secret holds a line break, so that no two pairs of secrets make the same text.
-        secret = f"{self.static_key}\n{self.client_secret}".encode()
-        extracted = hmac.digest(b"permata-auth", secret, "sha256")
-        return hmac.digest(extracted, f"{purpose}\n{self.key}".encode() + b"\x01", "sha256")
+        return derived_key(self.static_key, self.client_secret, f"{purpose}\n{self.key}")
 
     @property
     def default_lifetime(self) -> float:
@@ -226,7 +223,7 @@ class PermataCredentials(Secret):
         }
 
     def explain(self, call: SignedCall) -> Explanation:
-        """Return what is signed for a call; sends nothing.
+        """Explain the signature of a call; sends nothing.
 
         Args:
             call: The call, with the timestamp that it has or had.

@@ -1,4 +1,4 @@
-"""What was signed for a call, and which known wrong form a signature of somebody else's is.
+"""Explain the signature of a call, and name the mistake in a signature of somebody else's.
 
 For support: nothing is sent, and neither a secret nor the token is shown.
 """
@@ -21,7 +21,7 @@ from .jakarta import WIB
 _MIN_SIGNATURE_CHARS = 12
 _DATE_AND_TIME_CHARS = 19
 
-#: A description of what was signed, and the bytes of the signature that this makes.
+#: A description of a string to sign, and the bytes of its signature.
 Form = tuple[str, bytes]
 
 
@@ -35,7 +35,7 @@ class SignedCall:
         body: The bytes that are sent.
         canonicalizer: The name of one, in place of the scheme's own.
         token: The access token; None where it is not known, and there is no signature.
-        shown: Stands for the token in what is shown.
+        shown: The text that is shown in place of the token.
         timestamp: The text of the call's header; None: now.
     """
 
@@ -50,7 +50,7 @@ class SignedCall:
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """What is signed for one call, piece by piece.
+    """The parts that are signed for one call, and their signature.
 
     Args:
         rows: Labels and texts, in their order, with the token masked.
@@ -65,7 +65,7 @@ class Explanation:
     wrong: Callable[[], Iterable[Form]] = attrs.field(repr=False)
 
     def recognise(self, given: str) -> str:
-        """Say what a signature is: the right one, of a known wrong form, or of none.
+        """Say whether a signature is right, has a known wrong form, or neither.
 
         Args:
             given: As the header holds it, in base64 or hex; its first 12 characters will do.
@@ -93,7 +93,7 @@ class Explanation:
 
 
 def _encodings(given: str, signature: bytes) -> list[str]:
-    """Return the encodings in which a signature begins with what was given."""
+    """Return the encodings in which a signature begins with the given text."""
     texts = {"base64": base64.b64encode(signature).decode(), "hex": signature.hex()}
     return [
         name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import hmac
 import re
 from collections.abc import Callable, Mapping
 
@@ -17,7 +16,7 @@ from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
-from .base import TokenRequest, TokenResponse, token_response
+from .base import TokenRequest, TokenResponse, derived_key, token_response
 from .canonical import canonical
 from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
@@ -94,10 +93,7 @@ class SnapCredentials(SnapSettings):
 
     def derive_key(self, purpose: str) -> bytes:
         """Return 32 bytes for ``purpose``, derived from both secrets (HKDF-SHA256, RFC 5869)."""
-        # No secret holds a line break, so that no two pairs of secrets make the same text.
-        secret = f"{self._key_text}\n{self.client_secret or ''}".encode()
-        extracted = hmac.digest(b"permata-auth", secret, "sha256")
-        return hmac.digest(extracted, f"{purpose}\n{self.key}".encode() + b"\x01", "sha256")
+        return derived_key(self._key_text, self.client_secret or "", f"{purpose}\n{self.key}")
 
     @property
     def default_lifetime(self) -> float:
@@ -197,7 +193,7 @@ class SnapCredentials(SnapSettings):
         SignatureError for an external id of the caller's that no bank takes.
         """
         payload = canonical(body, canonicalizer or self.canonicalizer)
-        channel_id = self._channel_id()
+        channel_id = _required_channel_id(self.channel_id)
         posix = _clock.wall() + clock_offset
         now = written(posix, self.timestamp_form)
         path = signing.signed_path(url, self.signed_prefix, self.sign_query)
@@ -218,23 +214,12 @@ class SnapCredentials(SnapSettings):
             headers["Content-Type"] = "application/json"
         return headers
 
-    def _channel_id(self) -> str:
-        if self.channel_id is None:
-            raise ConfigurationError("channel_id is needed to sign calls")
-        return self.channel_id
-
     def _new_external_id(self, posix: int) -> str:
-        if self.external_id is None:
-            # Counted from a random number on, so that no two threads make the same one; each
-            # process has a number of its own, also after a fork.
-            return digits(posix) + str(next(self._numbers.get()))[14 - self.external_id_length :]
-        found: object = self.external_id()
-        if not isinstance(found, str) or not _EXTERNAL_ID.fullmatch(found):
-            raise SignatureError(
-                "external_id must return letters, digits, '.', '_' and '-' as a str, "
-                f"1 to {MAX_EXTERNAL_ID_CHARS} of them"
-            )
-        return found
+        if self.external_id is not None:
+            return _checked_external_id(self.external_id())
+        # Counted from a random number on, so that no two threads make the same one; each
+        # process has a number of its own, also after a fork.
+        return digits(posix) + str(next(self._numbers.get()))[14 - self.external_id_length :]
 
     def signed_names(self, canonicalizer: str | None = None) -> tuple[str, ...]:
         """Return the names of the headers that authorise a call, and make no id.
@@ -245,12 +230,12 @@ class SnapCredentials(SnapSettings):
             canonicalizer: The name of one, in place of the scheme's own.
         """
         canonical(b"", canonicalizer or self.canonicalizer)
-        self._channel_id()
+        _required_channel_id(self.channel_id)
         names = ("X-TIMESTAMP", "X-SIGNATURE", "X-PARTNER-ID", "X-EXTERNAL-ID", "CHANNEL-ID")
         return (*names, "Authorization", self.origin_header)
 
     def explain(self, call: SignedCall) -> Explanation:
-        """Return what is signed for a call; sends nothing, and makes no external id.
+        """Explain the signature of a call; sends nothing, and makes no external id.
 
         Args:
             call: The call, with the timestamp that it has or had.
@@ -300,3 +285,18 @@ class SnapCredentials(SnapSettings):
             body: As received.
         """
         return responses.outcome(status_code, body)
+
+
+def _required_channel_id(channel_id: str | None) -> str:
+    if channel_id is None:
+        raise ConfigurationError("channel_id is needed to sign calls")
+    return channel_id
+
+
+def _checked_external_id(found: object) -> str:
+    if not isinstance(found, str) or not _EXTERNAL_ID.fullmatch(found):
+        raise SignatureError(
+            "external_id must return letters, digits, '.', '_' and '-' as a str, "
+            f"1 to {MAX_EXTERNAL_ID_CHARS} of them"
+        )
+    return found

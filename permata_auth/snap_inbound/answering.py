@@ -83,8 +83,8 @@ class Answering:
             headers: A mapping, or (name, value) pairs; names in any case.
             body: The bytes of the body.
             around: Makes a context in which the merchant's function is called, on its thread: a
-                framework cleans up there what the function has opened. It must not raise. Nothing
-                by default.
+                framework closes there the connections that the function has opened. It must not
+                raise. Nothing by default.
         """
         exchange = _Exchange(began=_clock.now(), around=around)
         try:

@@ -86,14 +86,14 @@ class SharedToken:
             yield session
 
     @contextmanager
-    def turn(
+    def renewal(
         self,
         replaced: AccessToken | None,
         *,
         is_forced: bool,
         is_unwanted: Callable[[AccessToken], bool],
         is_held: Callable[[Pause], bool],
-    ) -> Iterator[Turn]:
+    ) -> Iterator[Renewal]:
         """Look for a newer token; where there is none, take the lock. Never raises by itself.
 
         Args:
@@ -104,7 +104,7 @@ class SharedToken:
         """
         scheme = self.rotation.newest
         with self.session(scheme) as session:
-            turn = Turn(
+            renewal = Renewal(
                 self,
                 scheme,
                 session,
@@ -114,8 +114,8 @@ class SharedToken:
                 is_held=is_held,
             )
             with suppress(StoreOutError):
-                turn.begin()
-            yield turn
+                renewal.begin()
+            yield renewal
 
     def discard(self, token: AccessToken) -> None:
         """Remove ``token`` from the store, if it is still the one stored.
@@ -134,7 +134,7 @@ class SharedToken:
 
         Args:
             than: As in :meth:`find_newer`.
-            is_unwanted: As in :meth:`turn`.
+            is_unwanted: As in :meth:`renewal`.
         """
         if not self.is_look_due:
             return None
@@ -150,7 +150,7 @@ class SharedToken:
 
         Args:
             than: The token of this process, or None.
-            is_unwanted: As in :meth:`turn`.
+            is_unwanted: As in :meth:`renewal`.
         """
         for scheme in self.rotation.known:
             with self.session(scheme) as session, suppress(StoreOutError):
@@ -215,7 +215,7 @@ def own_pause(failure: StoredFailure | None, scheme: Scheme) -> Pause | None:
 
 
 class Unshared:
-    """The stand-in for a :class:`SharedToken`, and for its turns, where there is no store.
+    """The stand-in for a :class:`SharedToken`, and for its renewals, where there is no store.
 
     The parameters of its methods (token, pause, value) are not used.
     """
@@ -226,7 +226,7 @@ class Unshared:
     pause = None
 
     @contextmanager
-    def turn(self, replaced: object, **how: object) -> Iterator[Unshared]:
+    def renewal(self, replaced: object, **how: object) -> Iterator[Unshared]:
         """Let the login go ahead.
 
         Args:
@@ -254,18 +254,18 @@ class Unshared:
     save = save_failure = save_rejections = discard = ignore
 
 
-class Turn:
-    """One renewal's use of the store, by one thread.
+class Renewal:
+    """One renewal of the token, as the store sees it. Not thread-safe.
 
     Args:
         shared: The shared token.
-        scheme: The credentials that are in use as the turn begins: failures of others do not
+        scheme: The credentials that are in use as the renewal begins: failures of others do not
             count.
         session: The operations of the store.
-        replaced: As in :meth:`SharedToken.turn`.
-        is_forced: As in :meth:`SharedToken.turn`.
-        is_unwanted: As in :meth:`SharedToken.turn`.
-        is_held: As in :meth:`SharedToken.turn`.
+        replaced: As in :meth:`SharedToken.renewal`.
+        is_forced: As in :meth:`SharedToken.renewal`.
+        is_unwanted: As in :meth:`SharedToken.renewal`.
+        is_held: As in :meth:`SharedToken.renewal`.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class Turn:
         self._has_failure = False
         #: The store's token, if it is newer than the one to be replaced.
         self.newer: AccessToken | None = None
-        #: The failure that replaces a login of this turn's: it is recent, or came meanwhile.
+        #: The failure that replaces a login of this renewal's: it is recent, or came meanwhile.
         self.pause: Pause | None = None
 
     def begin(self) -> None:
@@ -304,7 +304,7 @@ class Turn:
         """Store ``token``, unless another process has stored a newer one.
 
         Args:
-            token: The token of this turn's login.
+            token: The token of this renewal's login.
         """
         # The login may have been tried once more with credentials that came meanwhile.
         scheme = self._shared.rotation.accepted
@@ -332,7 +332,7 @@ class Turn:
                 session.save_failure(StoredFailure.of(pause, proof))
 
     def _look(self, session: StoreSession) -> bool:
-        """Tell whether the store has a token or a failure that makes this turn's login needless."""
+        """Tell whether the store has a token or a failure that makes a login needless."""
         if not self._is_forced:
             for load in (session.load, self._shared.load_before):
                 token = load()

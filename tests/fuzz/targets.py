@@ -34,9 +34,9 @@ from permata_auth import (
     WebhookProcessor,
     _clock,
 )
-from permata_auth._http import Reply
+from permata_auth._http import Response
 from permata_auth._settings import url_problem
-from permata_auth.callback_status import _response
+from permata_auth.callback_status import _status_response
 from permata_auth.exceptions import (
     ClockError,
     InvalidTokenResponseError,
@@ -490,10 +490,10 @@ def _times(rng: Random) -> tuple[str, str]:
 def retry_after(case: tuple[str, str]) -> None:
     """What ``Retry-After`` asks for is a number of seconds that can be waited for, or nothing."""
     asked, dated = case
-    reply = Reply(
+    response = Response(
         status_code=503, headers={"Retry-After": asked, "Date": dated}, body=b"", is_complete=True
     )
-    found = reply.retry_after
+    found = response.retry_after
     assert found is None or (math.isfinite(found) and found >= 0)
     if asked != "" and not set(asked) - set("0123456789"):
         assert found == min(float(asked), 2e6)
@@ -513,8 +513,8 @@ _ANSWERS = [
 @_target(lambda rng: document(rng, _ANSWERS), bytes)
 def callback_answer(body: bytes) -> None:
     """Every response to a callback status becomes two words and an object."""
-    reply = Reply(status_code=200, headers={}, body=body, is_complete=len(body) % 7 != 0)
-    found = _response(reply)
+    response = Response(status_code=200, headers={}, body=body, is_complete=len(body) % 7 != 0)
+    found = _status_response(response)
     assert isinstance(found.status_code, str)
     assert isinstance(found.status_desc, str)
     assert isinstance(found.body, dict)
@@ -522,7 +522,7 @@ def callback_answer(body: bytes) -> None:
         payload = _parsed(body)
     except oracles.TooDeep:
         return
-    if payload is not None and reply.is_complete and isinstance(payload.get("StatusCode"), str):
+    if payload is not None and response.is_complete and isinstance(payload.get("StatusCode"), str):
         assert (found.body, found.status_code) == (payload, payload["StatusCode"])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from permata_auth import AccessToken, PermataCredentials, RetryPolicy, _clock
-from permata_auth._http import Reply
+from permata_auth._http import Response
 
 from .clock import FakeClock
 from .threads import PATIENCE
@@ -126,25 +126,25 @@ class ScriptedClient:
 class ScriptedWire:
     """Stands in for ``permata_auth.login.exchange``: everything above the network is real.
 
-    A reply is (status, body) or (status, body, headers); a body that is not bytes goes out as
+    A response is (status, body) or (status, body, headers); a body that is not bytes goes out as
     JSON. The last one is repeated. ``calls`` lists the moments of the requests.
     """
 
-    def __init__(self, *replies: Any) -> None:
-        self.replies = list(replies)
+    def __init__(self, *responses: Any) -> None:
+        self.responses = list(responses)
         self.calls: list[float] = []
         self.answer: Callable[[], Any] | None = None
 
-    def __call__(self, session: Any, method: str, url: str, **request: Any) -> Reply:
+    def __call__(self, session: Any, method: str, url: str, **request: Any) -> Response:
         self.calls.append(_clock.now())
         if self.answer is not None:
-            reply = self.answer()
+            response = self.answer()
         else:
-            reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-        if isinstance(reply, BaseException):
-            raise reply
-        status, body, *headers = reply
-        return Reply(
+            response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, BaseException):
+            raise response
+        status, body, *headers = response
+        return Response(
             status_code=status,
             headers=headers[0] if headers else {},
             body=body if isinstance(body, bytes) else json.dumps(body).encode(),

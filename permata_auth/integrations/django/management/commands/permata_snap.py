@@ -11,7 +11,7 @@ from permata_auth.integrations.django._settings import DjangoSettings
 
 
 class Command(BaseCommand):
-    """Show what is set for the bank's calls."""
+    """Show the settings for the bank's calls."""
 
     help = "Check the settings for the bank's SNAP calls and show them. Issues no token."
 
