@@ -34,6 +34,7 @@ from permata_auth import (
     SchedulerConfig,
     TokenEndpointUnavailableError,
     TokenScheduler,
+    Transport,
     TransportError,
 )
 from permata_auth._pace import Asker
@@ -1106,6 +1107,34 @@ def test_a_memory_of_refusals_that_is_no_duration_is_refused(wrong):
         LoginHandler(credentials(), refusal_memory_secs=wrong)
 
 
+def a_client(**arguments):
+    return LoginClient(credentials(**arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"client": LoginClient}, "client must be a LoginClient"),
+        ({"client": object()}, "client must be a LoginClient"),
+        ({"client": a_client(client_id="example-other")}, "made for other credentials"),
+        ({"client": a_client(), "transport": Transport()}, "transport= and client= exclude"),
+        ({"client": a_client(), "clock_correction": True}, "clock_correction= and client= exclude"),
+        ({"transport": "http://127.0.0.1:1"}, "transport must be a Transport"),
+        ({"scheduler": TokenScheduler}, "scheduler must be a TokenScheduler"),
+        ({"store": "redis://127.0.0.1"}, "for a URL use store_from_env"),
+        ({"on_event": "print"}, "must be callable"),
+        ({"name": ""}, "name must be printable text"),
+        ({"clamp_to_lifetime": "yes"}, "clamp_to_lifetime must be True or False"),
+        ({"background": "false"}, "background must be True or False"),
+        ({"stop_when_idle": 1}, "stop_when_idle must be True or False"),
+        ({"store_timeout_secs": "5"}, "store_timeout_secs must be a finite number"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(arguments, message):
+    with pytest.raises(ConfigurationError, match=message):
+        LoginHandler(credentials(), **arguments)
+
+
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_pickles_and_copies_are_refused(make_handler, duplicate):
     handler = make_handler(credentials())
@@ -1131,3 +1160,20 @@ def test_an_interrupt_in_one_waiter_does_not_disturb_the_others(clock, scripted)
         assert handler.info().waiting == 5
     assert {other.value() for other in others} == {client.issued[0].value}
     assert len(client.calls) == 1
+
+
+def test_shutdown_waits_for_the_events_of_the_last_login(make_handler):
+    release, entered = threading.Event(), threading.Event()
+
+    def hook(event):
+        entered.set()
+        release.wait(20)
+
+    handler = make_handler(credentials(), client=ScriptedClient(), on_event=hook)
+    handler.get_token()
+    assert entered.wait(20)
+    began = time.monotonic()
+    handler.shutdown(0.2)
+    assert time.monotonic() - began >= 0.2
+    release.set()
+    handler.shutdown()

@@ -324,6 +324,7 @@ def test_a_verification_with_the_token_is_answered_with_its_challenge(make_proce
     assert (answer.http_status, answer.kind, answer.forwarded) == (200, "verification", False)
     assert (answer.challenge, answer.content) == (CHALLENGE, CHALLENGE.encode())
     assert answer.content_type.startswith("text/plain")
+    assert make_processor(bank, verify_token=TOKEN).verify({}).content_type == "application/json"
     assert bank.requests == ()
 
 
