@@ -50,8 +50,8 @@ def make_processor(make_handler):
 
     def make(bank, *, retry=QUICK, scheduler=None, **arguments):
         login = LoginClient(bank.credentials(), retry=retry)
-        handler = make_handler(bank.credentials(), client=login, scheduler=scheduler)
-        clients.append(CallbackStatusClient(handler, bank.callback_status_url, retry=retry))
+        make.handler = make_handler(bank.credentials(), client=login, scheduler=scheduler)
+        clients.append(CallbackStatusClient(make.handler, bank.callback_status_url, retry=retry))
         if "app_secrets" not in arguments:
             arguments.setdefault("allow_unsigned", True)
         return WebhookProcessor(clients[-1], **arguments)
@@ -581,7 +581,9 @@ def test_an_outage_of_five_seconds_loses_nothing(make_bank, make_processor):
     with bank.down():
         time.sleep(5)
     back_at = len(bank.deliveries)
-    # These are held back until the outage is over, however far a busy machine got within it.
+    # These are held back until the outage is over, however far a busy machine got within it, and
+    # so is the pause after the failed logins, which may outlast all of them.
+    make_processor.handler.wait_until_ready(20)
     answers = process_all(processor, bodies[1500:], seconds=2) | running.value(60)
     assert len(bank.deliveries) > back_at
     delivered = {body for body, answer in answers.items() if answer.body["StatusCode"] == "00"}
