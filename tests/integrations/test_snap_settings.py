@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import pytest
 from support import keys
@@ -146,6 +147,41 @@ def test_a_cache_that_is_down_or_keeps_nothing_is_an_outage(project, monkeypatch
     monkeypatch.setattr(caches, "create_connection", lambda alias: DummyCache("", {}))
     with pytest.raises(TokenStoreError, match="does not keep"):
         CacheExternalIds("default").add("a", 60)
+
+
+class JsonSerializer:
+    """Keeps values as JSON, as django-redis and others are often told to."""
+
+    def dumps(self, value):
+        return json.dumps(value).encode()
+
+    def loads(self, value):
+        return json.loads(value)
+
+
+def test_a_cache_that_keeps_its_values_as_json_is_as_good(project):
+    pytest.importorskip("redis")
+    from support.redis_server import RedisServer, servers
+
+    if not servers():
+        pytest.skip("no redis-server here, and none from PyPI")
+    from django.test import override_settings
+
+    from permata_auth.integrations.django.cache import CacheExternalIds
+
+    server = RedisServer(next(iter(servers().values()))).come_up()
+    backend = "django.core.cache.backends.redis.RedisCache"
+    options = {"serializer": f"{__name__}.JsonSerializer"}
+    redis = {"BACKEND": backend, "LOCATION": server.url, "OPTIONS": options}
+    every_byte = bytes(range(256))
+    try:
+        with override_settings(CACHES={"default": redis}):
+            ids = CacheExternalIds("default")
+            assert [ids.add("a", 60), ids.add("a", 60)] == [True, False]
+            ids.save("b", every_byte, 60)
+            assert ids.load("b") == every_byte
+    finally:
+        server.close()
 
 
 def test_flask_reads_its_config_and_shows_it():

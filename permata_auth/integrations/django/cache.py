@@ -167,7 +167,7 @@ class CacheExternalIds(Unpicklable):
         return f"<CacheExternalIds {self._alias!r}>"
 
     def add(self, key: str, seconds: float) -> bool:
-        is_added = bool(self._ask("add", self._prefix + key, b"-", math.ceil(seconds)))
+        is_added = bool(self._ask("add", self._prefix + key, "-", math.ceil(seconds)))
         if self.load(key) is None:  # a cache that ignores its errors, or DummyCache
             raise TokenStoreError(f"the cache {self._alias!r} does not keep what is added")
         return is_added
@@ -179,11 +179,12 @@ class CacheExternalIds(Unpicklable):
         self._ask("delete", self._prefix + key)
 
     def save(self, key: str, value: bytes, seconds: float) -> None:
-        self._ask("set", self._prefix + key, value, math.ceil(seconds))
+        # As text: a cache that keeps its values as JSON refuses bytes.
+        self._ask("set", self._prefix + key, value.decode("latin-1"), math.ceil(seconds))
 
     def load(self, key: str) -> bytes | None:
-        found: bytes | None = self._ask("get", self._prefix + key)
-        return found
+        found: str | None = self._ask("get", self._prefix + key)
+        return None if found is None else found.encode("latin-1")
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         return _asked(self._connection, self._alias, method, *arguments)
