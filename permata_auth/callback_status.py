@@ -16,7 +16,7 @@ from ._calls import Call, LoginFailedError, Sign
 from ._http import Response, connect_and_read, exchange
 from ._json import json_object
 from ._logging import Log, ids, tagged
-from ._settings import Unpicklable, require_count, url_problem
+from ._settings import Unpicklable, require_bool, require_count, url_problem
 from .auth import signed_names
 from .exceptions import CallbackStatusError, ConfigurationError, PermataAuthError
 from .handler import LoginHandler
@@ -86,6 +86,7 @@ class CallbackStatusClient(Unpicklable):
         allow_insecure_http: bool = False,
     ) -> None:
         signed_names(handler)
+        require_bool("allow_insecure_http", allow_insecure_http)
         problem = url_problem(url, allow_insecure_http=allow_insecure_http)
         if problem is not None:
             raise ConfigurationError(f"the URL for callback statuses {problem}")

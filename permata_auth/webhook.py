@@ -275,7 +275,8 @@ def _undelivered(http_status: int, error: Exception, kind: str, request_id: str)
 
 
 def _secrets(given: object) -> Iterator[bytes]:
-    if isinstance(given, str | bytes | bytearray) or not isinstance(given, Iterable):
+    one = (str, bytes, bytearray, Mapping)  # of a mapping, the names would be the secrets
+    if isinstance(given, one) or not isinstance(given, Iterable):
         raise ConfigurationError("app_secrets must be a list of secrets")
     for secret in given:
         yield _not_blank("each of app_secrets", secret)

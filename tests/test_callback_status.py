@@ -324,7 +324,8 @@ def test_a_request_id_is_made_up_for_each_call(client, caplog):
 @pytest.mark.parametrize(
     "arguments",
     [{"url": "http://bank.invalid/"}, {"url": None}, {"timeout": 0}, {"pool_size": 0},
-     {"pool_size": True}, {"session": "s"}, {"retry": 3}, {"handler": None}],
+     {"pool_size": True}, {"session": "s"}, {"retry": 3}, {"handler": None},
+     {"url": "http://bank.invalid/", "allow_insecure_http": "no"}, {"allow_insecure_http": 1}],
     ids=repr,
 )  # fmt: skip
 def test_wrong_settings_are_refused(make_handler, arguments):
