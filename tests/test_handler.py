@@ -478,6 +478,16 @@ def test_after_a_bank_was_down_beyond_expiry_on_demand_takes_over(clock, scripte
     assert len(client.issued) == 3
 
 
+def test_a_refresh_in_the_background_makes_one_attempt(clock, bank, make_handler):
+    """The scheduler's waits come between its attempts, not the client's much shorter ones."""
+    client = LoginClient(bank.credentials(), retry=QUICK)
+    handler = make_handler(bank.credentials(), client=client)
+    handler.get_token()
+    bank.fail_next(1, status=503, on="token")
+    clock.advance(600)
+    assert (bank.login_attempts, handler.info().failed_logins) == (2, 1)
+
+
 def test_a_late_timer_is_no_worse_than_on_demand(clock, scripted):
     handler, client = scripted()
     handler.get_token()
@@ -621,6 +631,27 @@ def test_invalidating_another_token_does_nothing(scripted, other):
     value = handler.get_token()
     handler.invalidate(other() if callable(other) else other)
     assert handler.get_token() == value
+
+
+def test_a_late_rejection_of_a_forgotten_token_holds_up_no_other(clock, scripted):
+    handler, _ = scripted()
+    first = handler.get_token()
+    handler.clear_cache()
+    handler.invalidate(first)
+    second = handler.get_token()
+    handler.invalidate(second)
+    assert handler.get_token() not in (first, second)
+
+
+@pytest.mark.parametrize("status", [500, 503, 599])
+def test_a_response_of_a_bank_in_trouble_accepts_no_token(clock, scripted, status):
+    """So the second fresh token in a row is served until the pause is over."""
+    handler, _ = scripted()
+    handler.invalidate(handler.get_token())
+    second = handler.get_token()
+    assert not handler.note_response(second, status)
+    assert not handler.note_response(second, 401)
+    assert handler.get_token() == second
 
 
 def test_stragglers_with_the_rejected_token_cause_one_login_in_all(bank, make_handler):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import attrs
 import pytest
 from support.clients import ScriptedClient, credentials, token
 from support.clock import timers
 from support.threads import Call, together, until
 
 from permata_auth import (
+    HandlerInfo,
     Health,
     InvalidClientError,
     MemoryTokenStore,
@@ -45,6 +47,13 @@ def run_on(clock, call):
 
 
 # Health
+
+
+def test_a_clock_is_right_where_nothing_else_is_said(make):
+    info = make()[0].info()
+    fields = attrs.asdict(info)
+    del fields["clock_offset"]
+    assert HandlerInfo(**fields) == info
 
 
 def test_health_before_anything_happened(make):
@@ -208,13 +217,14 @@ def test_a_wait_ends_with_the_last_error(make, clock):
     assert 4 <= len(client.calls) <= 10
 
 
-def test_a_wait_in_which_no_login_ended_times_out(make, clock):
+@pytest.mark.parametrize("seconds", [10, 0.5])
+def test_a_wait_in_which_no_login_ended_times_out(make, clock, seconds):
     handler, client = make()
     with client.hold_next() as hold:
-        call = Call(handler.wait_until_ready, 10)
+        call = Call(handler.wait_until_ready, seconds)
         hold.wait_arrived()
         clock.wait_for_sleepers(1)
-        clock.advance(10)
+        clock.advance(seconds)
         with pytest.raises(RequestTimeoutError):
             call.value()
 

@@ -165,6 +165,23 @@ def test_a_failure_is_a_warning_that_says_when_it_is_tried_again(clock, make_sch
     assert "OSError" in record.getMessage()
 
 
+def test_a_failure_past_expiry_of_a_schedule_that_was_stopped_is_not_one_given_up(
+    clock, make_scheduler, caplog
+):
+    scheduler, calls = make_scheduler(), []
+
+    def callback():
+        calls.append("failing")
+        scheduler.stop()
+        clock.step_wall(1000)
+        raise OSError
+
+    scheduler.start(clock.wall() + 900, callback)
+    clock.advance(600)
+    assert calls == ["failing"]
+    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
 @pytest.mark.parametrize("name", ["", None, 5, b"example", ["example"]], ids=repr)
 def test_a_name_is_text_and_not_empty(name):
     with pytest.raises(ConfigurationError, match="name must be a str"):

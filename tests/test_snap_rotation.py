@@ -104,6 +104,20 @@ def test_a_refused_signature_has_the_new_secret_looked_for(bank, start, tmp_path
     until(lambda: reloads(seen) == [("client_secret",)])
 
 
+def test_a_call_that_was_sent_again_is_not_sent_a_third_time(bank, start, tmp_path):
+    """Neither is the new secret looked for: the next call finds it."""
+    handler, _ = start()
+    token = handler.get_token()
+    bank.rotate(client_secret=NEW_SECRET)
+    refused = post(handler, bank)
+    (tmp_path / "CLIENT_SECRET").write_text(NEW_SECRET)
+    note = functools.partial(
+        handler.note_response, token, refused.status_code, refused.content, headers=refused.headers
+    )
+    assert not note(is_second=True)
+    assert note()
+
+
 def test_half_a_key_keeps_the_old_one(bank, start, tmp_path, caplog):
     handler, seen = start()
     handler.get_token()
