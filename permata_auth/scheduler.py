@@ -238,21 +238,21 @@ class TokenScheduler(Unpicklable):
     def _arm(self, schedule: Schedule, replacing: Schedule | None = None) -> bool:
         """Publish ``schedule`` and start its timer; given ``replacing``, only in its place."""
         running = self._running.get()
-        with running.lock:
-            # Decided under the lock: a callback that outlived stop(), shutdown() or a newer
-            # start() would otherwise bring its schedule back.
-            replaced = running.schedule
-            is_stopped = self._is_shut_down or (replacing is not None and replaced is not replacing)
-            if not is_stopped:
-                running.schedule = schedule
-        if is_stopped:
-            # Not under the lock: the garbage collector may run _stop(), which takes this lock, in
-            # a thread that holds a lock of logging, and the two threads would wait for each other.
-            logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
-            return False
-        if replaced is not None and replaced is not replacing:
-            replaced.cancelled.set()
         try:
+            with running.lock:
+                # Decided under the lock: a callback that outlived stop(), shutdown() or a newer
+                # start() would otherwise bring its schedule back.
+                replaced = running.schedule
+                is_stopped = self._is_shut_down or replacing not in (None, replaced)
+                if not is_stopped:
+                    if replaced is not None:
+                        replaced.cancelled.set()  # first, as in Timers.drop()
+                    running.schedule = schedule
+            if is_stopped:
+                # Not under the lock: the garbage collector may run _stop(), which takes this lock,
+                # in a thread that holds a lock of logging, and the two would wait for each other.
+                logger.debug("Token refresh not scheduled, stopped", scheduler=self.name)
+                return False
             # After the schedule is published: a timer that fired earlier would be ignored. Where
             # another thread stops the schedule before this line, its latch is set, and the timer
             # ends at once.

@@ -14,7 +14,13 @@ from support.clock import product_threads
 from support.interruptions import interrupted_at, on_a_thread_of_its_own
 from support.threads import Call, until
 
-from permata_auth import LoginHandler, PermataAuthError, RetryPolicy, TransportError
+from permata_auth import (
+    LoginHandler,
+    PermataAuthError,
+    RetryPolicy,
+    TokenScheduler,
+    TransportError,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers here")
 
@@ -96,6 +102,31 @@ def test_an_interrupt_at_any_point_leaves_the_handler_working(make, body):
             break
     assert step > 30
     until(lambda: not product_threads())
+
+
+@on_a_thread_of_its_own
+def test_an_interrupt_of_a_schedule_that_replaces_another_leaves_no_timer_behind():
+    """Nor a schedule that counts as active and has no timer."""
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    def start(scheduler):
+        for seconds in (900, 1800):
+            scheduler.start(time.time() + seconds, lambda: None)
+
+    for step in itertools.count():
+        scheduler = TokenScheduler()
+        try:
+            came_so_far = interrupted_at(step, lambda s=scheduler: start(s), interrupt)
+        except KeyboardInterrupt:
+            came_so_far = True
+        assert timers() or not scheduler.is_active, f"at step {step}"
+        scheduler.shutdown()
+        assert timers() == [], f"at step {step}"
+        if not came_so_far:
+            break
+    assert step > 30
 
 
 def test_an_exception_in_a_signal_handler_reaches_the_interrupted_caller_alone(make):

@@ -221,12 +221,7 @@ def _outcome(exchange: _Exchange, reply: Reply) -> str:
     return "verified" if reply.check is None else "refused"
 
 
-def _called(
-    service: Service,
-    value: Any,
-    claim: Claim,
-    around: Around,
-) -> Reply:
+def _called(service: Service, value: Any, claim: Claim, around: Around) -> Reply:
     """Call the merchant's function; any exception of it becomes a reply."""
     try:
         with around():
