@@ -216,7 +216,7 @@ class TokenLife:
                 raise held_error(renewal.pause)
             # The time in the queue for the store's lock was not the login's.
             flight.restart_budget(self._flights.budget)
-            return self._ask_the_bank(asker, renewal)
+            return self._ask_the_bank(asker, renewal, flight)
 
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
@@ -226,7 +226,9 @@ class TokenLife:
             self._history.note_error(describe(held.error))
         return held is not None
 
-    def _ask_the_bank(self, asker: Asker, renewal: Renewal | Unshared) -> Callable[[], Snapshot]:
+    def _ask_the_bank(
+        self, asker: Asker, renewal: Renewal | Unshared, flight: Flight[Snapshot]
+    ) -> Callable[[], Snapshot]:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -235,7 +237,10 @@ class TokenLife:
             _refuse_dead(token)
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
-            renewal.save_failure(pause)
+            # The failure of a login that has overrun its budget says nothing of the bank by now:
+            # without this line it would hold up a fleet that has got a newer token meanwhile.
+            if _clock.now() < flight.until:
+                renewal.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
         renewal.save(token)
         return functools.partial(self._succeed, asker, token, _clock.now() - began)

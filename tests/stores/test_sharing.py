@@ -14,6 +14,7 @@ from support.threads import Call, until
 
 from permata_auth import (
     ConfigurationError,
+    InvalidClientError,
     MemoryTokenStore,
     RequestTimeoutError,
     RetryPolicy,
@@ -409,6 +410,26 @@ def test_a_login_that_hangs_keeps_the_others_out_for_no_longer_than_its_budget(
                 return True
 
         assert Call(enter).value()
+
+
+@pytest.mark.parametrize("is_abandoned", [True, False])
+def test_a_login_that_fails_past_its_budget_holds_nobody_else_up(make, client, clock, is_abandoned):
+    client.clock, client.retry = clock, RetryPolicy(timeout=20.0)
+    client.outcomes.append(InvalidClientError("refused"))
+    store = FailureSharingStore()
+    handler = make(store)
+    with client.hold_next() as hold:
+        # The flight is abandoned by the caller that is there to see its budget end, if any is.
+        stuck = Call(handler.get_token, None if is_abandoned else 1.0)
+        hold.wait_arrived()
+        if not is_abandoned:
+            clock.advance(2.0)
+            assert isinstance(stuck.join().error, RequestTimeoutError)
+        clock.advance(21.0)
+    stuck.join()
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith(LOGIN)])
+    assert "save_failure" not in store.calls
+    assert make(store).get_token() == client.issued[0].value
 
 
 def test_a_worker_with_other_secrets_shares_the_token_of_the_same_client(
