@@ -84,15 +84,15 @@ def _wait_for_ends() -> None:
     No other thread is waited for.
     """
     until = time.monotonic() + _MAX_FORK_WAIT_SECS
-    # A copy: another thread that forks now waits for the same ends, and removes them too.
-    for ident in _ending.copy():
-        if ident == threading.get_native_id():  # an event hook forks
-            continue
-        task = _TASKS / str(ident)
+    own = threading.get_native_id()  # listed where an event hook forks
+    # Listed anew each time: while this thread waits, more of them may end, and another thread that
+    # forks removes the same ones.
+    while others := [ident for ident in _ending.copy() if ident != own]:
+        task = _TASKS / str(others[0])
         while task.exists() and time.monotonic() < until:
             time.sleep(_POLL_SECS)
         with suppress(ValueError):
-            _ending.remove(ident)
+            _ending.remove(others[0])
 
 
 if _TASKS.is_dir():

@@ -147,6 +147,16 @@ def test_a_fork_waits_for_threads_that_are_ending(monkeypatch, tmp_path):
     assert not _threads._ending
 
 
+def test_a_fork_waits_for_a_thread_that_comes_to_its_end_meanwhile(monkeypatch, tmp_path):
+    tasks = Tasks(monkeypatch, tmp_path, 11, 12)
+    _threads._ending.remove(12)  # a login that runs still
+    steps = {3: lambda: (_threads._ending.append(12), tasks.end(11)), 5: lambda: tasks.end(12)}
+    tasks.on_poll = lambda: tasks.polls in steps and steps[tasks.polls]()
+    _threads._wait_for_ends()
+    assert tasks.polls == 5
+    assert not _threads._ending
+
+
 def test_a_fork_waits_a_quarter_of_a_second_at_most(monkeypatch, tmp_path):
     tasks = Tasks(monkeypatch, tmp_path, 11, 12, 13)
     _threads._wait_for_ends()
