@@ -90,8 +90,6 @@ class FileTokenStore:
             return
         target = self._file(key, "json")
         with self._locked(key, "write"), _as_store_errors():
-            for leftover in self.path.glob(f"{target.stem}.*.tmp"):  # of a writer that was killed
-                leftover.unlink(missing_ok=True)
             _write(target, _document.dump(key, token))
 
     def discard(self, key: str, token: AccessToken) -> None:
@@ -216,6 +214,8 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, data: bytes) -> None:
+    for leftover in path.parent.glob(f"{path.stem}.*.tmp"):  # of a writer that was killed
+        leftover.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(prefix=f"{path.stem}.", suffix=".tmp", dir=path.parent)
     try:
         with open(handle, "wb") as file:  # noqa: PTH123 - a descriptor, not a path

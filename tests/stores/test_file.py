@@ -201,11 +201,12 @@ def test_a_full_disk_is_a_store_error_and_leaves_no_rest(store, folder, monkeypa
     assert not list(folder.glob("*.tmp"))
 
 
-def test_the_rest_of_a_killed_writer_is_swept_by_the_next(store, folder):
+@pytest.mark.parametrize("write", ["save", "save_failure"])
+def test_the_rest_of_a_killed_writer_is_swept_by_the_next(store, folder, write):
     store.save(KEY, token())
     rest = folder / f"{the_file(folder).stem}.killed.tmp"
     rest.write_text("example-token")
-    store.save(KEY, token())
+    getattr(store, write)(KEY, token() if write == "save" else failure())
     assert not rest.exists()
 
 
