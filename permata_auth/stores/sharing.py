@@ -156,6 +156,9 @@ class SharedToken:
             with self.session(scheme) as session, suppress(StoreOutError):
                 stored = session.load()
                 if stored is not None and not is_unwanted(stored) and _is_newer(stored, than):
+                    # A rejected token is dropped for this one, though a pause lets no login start:
+                    # the next call has to be able to take it.
+                    self._next_look_at = -math.inf
                     return stored
         return None
 

@@ -271,6 +271,20 @@ def test_a_token_that_was_rejected_is_not_taken_again_as_a_newer_one(make, store
     assert handler.get_token() == client.issued[2].value
 
 
+def test_a_token_that_is_dropped_for_a_newer_one_is_replaced_in_the_same_instant(
+    make, store, client, clock
+):
+    handler = make(store)
+    for _ in range(2):  # from the second one on, a pause lets no login start
+        handler.invalidate(handler.get_token())
+    assert handler.info().next_login_at is not None
+    for _ in range(3):
+        store.tokens.save(KEY, newer := token())
+        handler.invalidate()
+        assert handler.get_token() == newer.value
+    assert len(client.calls) == 2
+
+
 def test_a_forced_refresh_looks_for_nothing(make, store, client):
     handler = make(store)
     store.tokens.save(KEY, token())
