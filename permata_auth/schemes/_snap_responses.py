@@ -172,6 +172,15 @@ _TOKEN_ERRORS: tuple[tuple[str, str, Kind], ...] = (
 )
 
 
+def names_error(body: bytes) -> bool:
+    """Tell whether the responseCode of a 2xx response is that of an error.
+
+    Args:
+        body: As received.
+    """
+    return _verdict(200, body).is_a("[45]....", "")
+
+
 def token_error(
     status_code: int, body: bytes, headers: Mapping[str, str], *, form: str, secrets: Iterable[str]
 ) -> TokenEndpointError:

@@ -10,7 +10,12 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .. import _clock
-from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
+from ..exceptions import (
+    ConfigurationError,
+    InvalidTokenResponseError,
+    SignatureError,
+    TokenEndpointError,
+)
 from . import _snap_forms as forms
 from . import _snap_responses as responses
 from . import _snap_signing as signing
@@ -141,14 +146,19 @@ class SnapCredentials(SnapSettings):
 
         Its ``tokenType`` is of no account: calls say ``Bearer`` in any case.
         """
-        response = token_response(
-            body,
-            token="accessToken",
-            token_type="tokenType",
-            expires_in="expiresIn",
-            secrets=self._secrets(),
-            url_setting=_URL_SETTING,
-        )
+        try:
+            response = token_response(
+                body,
+                token="accessToken",
+                token_type="tokenType",
+                expires_in="expiresIn",
+                secrets=self._secrets(),
+                url_setting=_URL_SETTING,
+            )
+        except InvalidTokenResponseError:
+            if responses.names_error(body):
+                raise self.read_error_response(200, body) from None
+            raise
         return attrs.evolve(response, token_type="Bearer")
 
     def read_error_response(
