@@ -10,18 +10,13 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from .. import _clock
-from ..exceptions import (
-    ConfigurationError,
-    InvalidTokenResponseError,
-    SignatureError,
-    TokenEndpointError,
-)
+from ..exceptions import ConfigurationError, SignatureError, TokenEndpointError
 from . import _snap_forms as forms
 from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
-from .base import TokenRequest, TokenResponse, derived_key, token_response
+from .base import TokenRequest, TokenResponse, derived_key
 from .canonical import canonical
 from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
@@ -146,20 +141,7 @@ class SnapCredentials(SnapSettings):
 
         Its ``tokenType`` is of no account: calls say ``Bearer`` in any case.
         """
-        try:
-            response = token_response(
-                body,
-                token="accessToken",
-                token_type="tokenType",
-                expires_in="expiresIn",
-                secrets=self._secrets(),
-                url_setting=_URL_SETTING,
-            )
-        except InvalidTokenResponseError:
-            if responses.names_error(body):
-                raise self.read_error_response(200, body) from None
-            raise
-        return attrs.evolve(response, token_type="Bearer")
+        return responses.token_grant(body, form=self.timestamp_form, secrets=self._secrets())
 
     def read_error_response(
         self, status_code: int, body: bytes, headers: Mapping[str, str] | None = None
