@@ -20,6 +20,7 @@ from permata_auth import (
     TokenEndpointUnavailableError,
     sign_request,
 )
+from permata_auth.auth import _AuthorisedHeaders
 
 PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
 SIGNED = {"authorization", "organizationname", "permata-timestamp", "permata-signature"}
@@ -402,6 +403,18 @@ def test_netrc_takes_no_bearers_place_at_a_redirect(
     sent = [call.headers["Authorization"] for call in calls_of(bank)]
     assert len(sent) == 3
     assert all(each.startswith("Bearer ") for each in sent)
+
+
+def test_only_the_authorization_of_a_followed_redirect_is_kept():
+    headers = _AuthorisedHeaders({"Authorization": "Bearer x", "Accept": "a", "Cookie": "c"})
+    for kept in (headers, headers.copy()):
+        kept.update({"authorization": "Basic y", "Accept": "b", "Cookie": "d", "Zone": "e"})
+        assert dict(kept) == {
+            "Authorization": "Bearer x",
+            "Accept": "b",
+            "Cookie": "d",
+            "Zone": "e",
+        }
 
 
 @pytest.mark.parametrize("where", ["elsewhere", "within"])
