@@ -4,7 +4,9 @@ import io
 import json
 import os
 import threading
+import time
 import urllib.request
+from datetime import timedelta
 
 import pytest
 import requests
@@ -176,7 +178,9 @@ def test_a_handler_is_needed(handler):
 def test_a_rejected_token_is_replaced_once(session, bank, handler, url):
     rejected = handler.get_token()
     bank.revoke(rejected)
+    began = time.monotonic()
     reply = session.post(url, json={"name": "Kerry Fisher"})
+    assert timedelta(0) < reply.elapsed < timedelta(seconds=time.monotonic() - began)
     assert reply.status_code == 200
     assert [past.status_code for past in reply.history] == [403]
     first, second = calls_of(bank)
