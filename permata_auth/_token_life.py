@@ -49,6 +49,9 @@ from .tokens import AccessToken
 #: By the name of the public module, which people configure.
 logger = Log("permata_auth.handler")
 
+#: The step that puts a flight's outcome in place.
+_Landing = Callable[[], Snapshot]
+
 #: So that tokens which die at once cost one call a few logins, not an endless number.
 _MAX_FLIGHTS = 3
 
@@ -184,9 +187,7 @@ class TokenLife:
         window = self._schedule.window(token)
         return self._pace.held(asker, window=window, left=token.expires_in())
 
-    def _renew(
-        self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]
-    ) -> Callable[[], Snapshot]:
+    def _renew(self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]) -> _Landing:
         """Get the newest token, on the flight's thread; return the step that puts it in place."""
         snapshot = self._snapshot
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
@@ -216,7 +217,7 @@ class TokenLife:
                 raise held_error(renewal.pause)
             # The time in the queue for the store's lock was not the login's.
             flight.restart_budget(self._flights.budget)
-            return self._ask_the_bank(asker, renewal, flight)
+            return self._ask_the_bank(asker, renewal, flight.until)
 
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
@@ -226,9 +227,7 @@ class TokenLife:
             self._history.note_error(describe(held.error))
         return held is not None
 
-    def _ask_the_bank(
-        self, asker: Asker, renewal: Renewal | Unshared, flight: Flight[Snapshot]
-    ) -> Callable[[], Snapshot]:
+    def _ask_the_bank(self, asker: Asker, renewal: Renewal | Unshared, until: float) -> _Landing:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -237,9 +236,8 @@ class TokenLife:
             _check_usable(token)
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
-            # The failure of a login that has overrun its budget says nothing of the bank by now:
-            # without this line it would hold up a fleet that has got a newer token meanwhile.
-            if _clock.now() < flight.until:
+            # A failure past the budget would hold up a fleet that may have a newer token by now.
+            if _clock.now() < until:
                 renewal.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
         renewal.save(token)

@@ -16,7 +16,7 @@ from support.fleet import ask_all
 from support.redis_server import RedisServer, servers
 from support.threads import until
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.long
 
 # Long enough that a refresh comes in time on a busy machine with two cores.
 _LIFE = 4.0
@@ -91,7 +91,7 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     assert not errors(answers)
     # Four lifetimes on, with a login each time that the buffer is reached, and never two.
     assert logs_in_once_a_lifetime(bank), gaps(bank)
-    assert bank.login_attempts == bank.logins >= 4
+    until(lambda: bank.login_attempts == bank.logins >= 4)  # a timer may be logging in right now
     if not is_single:
         assert not any(answer["rejected"] for answer in answers)
 
@@ -138,7 +138,8 @@ def test_fifteen_lives_have_one_login_each(
     (host,) = make_hosts(1, bank, url, environment=bank.environment(scheme), processes=8, threads=4)
     while bank.logins < 15:  # however long that takes this machine
         assert not errors(host.ask("call_on", seconds=1.0, interval=0.3))
-    assert len(bank.tokens_issued) == bank.logins == bank.login_attempts
+    # A timer may be logging in right now; a login that failed would part them for good.
+    until(lambda: len(bank.tokens_issued) == bank.logins == bank.login_attempts)
     assert sum(gaps(bank)) / len(gaps(bank)) > 0.9 / 2 * 0.8, gaps(bank)
     assert bank.duplicates == 0
 

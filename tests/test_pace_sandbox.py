@@ -275,7 +275,6 @@ def wait_for_all(hosts: list[Host], do: str, times: int, **arguments) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("name", "attempts", "processes"),
     [
@@ -301,7 +300,6 @@ def test_a_fleet_makes_one_series_of_attempts(
     assert 1 <= bank.login_attempts <= attempts * allowed(secs)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("processes", [8, pytest.param(40, marks=pytest.mark.long)])
 def test_a_fleet_whose_tokens_are_rejected_makes_one_series_too(
     make_bank, make_hosts, store_url, processes

@@ -277,7 +277,6 @@ def test_a_schedules_callback_runs_on_a_thread_of_ours_that_a_fork_waits_for(
 
 @has_tasks
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_no_child_that_is_forked_right_after_a_login_hangs():
     """Without the wait about one in a thousand does, for ever: run it with 3,000 to see one."""
     ended = run(

@@ -32,13 +32,11 @@ def check(request):
     return check
 
 
-@pytest.mark.timeout(300)
 def test_the_public_names_have_the_types_that_callers_rely_on(check):
     code, output = check(_ROOT / "tests" / "typecheck" / "public.py")
     assert code == 0, output
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [

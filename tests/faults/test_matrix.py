@@ -130,7 +130,8 @@ def test_in_the_timer_the_fault_is_logged_and_the_old_token_served(scheme, row, 
     )
     assert handler.scheduler.start(expires_at, callback, config=config)
     until(lambda: _lines(caplog, "Token refresh failed, "))
-    failure = next(event for event in events if isinstance(event, LoginFailed))
+    # The thread that logs in tells of it once the timer's thread, which has logged this, is free.
+    failure = until(lambda: next((each for each in events if isinstance(each, LoginFailed)), None))
     assert failure.error == row.error.__name__
     assert handler.get_token() == token
     assert handler.scheduler.is_active

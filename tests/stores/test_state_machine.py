@@ -253,4 +253,4 @@ TestFleet.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-TestFleet.pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+TestFleet.pytestmark = [pytest.mark.long]
