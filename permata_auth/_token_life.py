@@ -41,7 +41,7 @@ from .events import (
     TokenInvalidated,
     TokenSwapped,
 )
-from .exceptions import InvalidTokenResponseError, PermataAuthError
+from .exceptions import ConfigurationError, InvalidTokenResponseError, PermataAuthError
 from .login import LoginClient
 from .stores.sharing import Renewal, SharedToken, Unshared
 from .tokens import AccessToken
@@ -232,7 +232,7 @@ class TokenLife:
         try:
             # In the background one attempt: the scheduler's waits come between them.
             token = self._log_in_once() if asker is Asker.TIMER else self._client.login()
-            _refuse_dead(token)
+            _check_usable(token)
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
             renewal.save_failure(pause)
@@ -330,7 +330,9 @@ def _same(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
-def _refuse_dead(token: AccessToken) -> None:
+def _check_usable(token: object) -> None:
+    if not isinstance(token, AccessToken):
+        raise ConfigurationError("client.login() must return an AccessToken")
     if token.expires_in() <= 0:
         raise InvalidTokenResponseError(
             "the token had expired when it arrived: its life is shorter than the login took"

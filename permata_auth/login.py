@@ -115,7 +115,8 @@ class LoginClient(Unpicklable):
             the bank's own work takes longer.
         session: A session with the caller's own proxies, CA bundle or adapters; it is not closed
             here. Its hooks and ``auth``, retries of its adapters, and cookies that the bank sets
-            take no part. Proxies and CA bundle from the environment work without one.
+            take no part; an adapter that is no HTTPAdapter must send a request once, and no more.
+            Proxies and CA bundle from the environment work without one.
         transport: Client certificate, CA bundle and proxy. None: as the environment says, or
             ``session``; with both a ConfigurationError is raised.
         clock_correction: Whether to try once more, with a timestamp by the bank's own clock, where

@@ -4,7 +4,9 @@ import io
 import json
 import os
 import threading
+import time
 import urllib.request
+from datetime import timedelta
 
 import pytest
 import requests
@@ -20,6 +22,7 @@ from permata_auth import (
     TokenEndpointUnavailableError,
     sign_request,
 )
+from permata_auth.auth import _AuthorisedHeaders
 
 PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
 SIGNED = {"authorization", "organizationname", "permata-timestamp", "permata-signature"}
@@ -175,7 +178,9 @@ def test_a_handler_is_needed(handler):
 def test_a_rejected_token_is_replaced_once(session, bank, handler, url):
     rejected = handler.get_token()
     bank.revoke(rejected)
+    began = time.monotonic()
     reply = session.post(url, json={"name": "Kerry Fisher"})
+    assert timedelta(0) < reply.elapsed < timedelta(seconds=time.monotonic() - began)
     assert reply.status_code == 200
     assert [past.status_code for past in reply.history] == [403]
     first, second = calls_of(bank)
@@ -402,6 +407,18 @@ def test_netrc_takes_no_bearers_place_at_a_redirect(
     sent = [call.headers["Authorization"] for call in calls_of(bank)]
     assert len(sent) == 3
     assert all(each.startswith("Bearer ") for each in sent)
+
+
+def test_only_the_authorization_of_a_followed_redirect_is_kept():
+    headers = _AuthorisedHeaders({"Authorization": "Bearer x", "Accept": "a", "Cookie": "c"})
+    for kept in (headers, headers.copy()):
+        kept.update({"authorization": "Basic y", "Accept": "b", "Cookie": "d", "Zone": "e"})
+        assert dict(kept) == {
+            "Authorization": "Bearer x",
+            "Accept": "b",
+            "Cookie": "d",
+            "Zone": "e",
+        }
 
 
 @pytest.mark.parametrize("where", ["elsewhere", "within"])

@@ -207,6 +207,9 @@ documents = st.recursive(
 @example(b'" \\" "  "')
 @example(b'"\\\\" x')
 @example(b'{"a b": "c\\" d" , "e" : [1 , 2]}')
+@example(b'\\" a b')
+@example(b'\\\\ "a b" c')
+@example(b'\xff\xfd "\\\\ a" 1')
 def test_minify_does_as_a_reader_of_single_bytes_does(body):
     assert minify(body) == oracle(body)
 

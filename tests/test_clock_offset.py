@@ -375,6 +375,16 @@ def test_a_call_is_sent_once_more_and_no_oftener(strict_bank, handler, call):
     assert (statuses(strict_bank), handler.info().clock_offset) == ([200, 403, 403], 0.0)
 
 
+@every_way
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refused_timestamp_is_known_by_its_words(strict_bank, handler, call, status):
+    handler.get_token()
+    strict_bank.clock_skew = 3600.0
+    strict_bank.fail_next(1, "status", status=status, body=REFUSED, on="calls")
+    assert call() == 200
+    assert statuses(strict_bank) == [200, status, 200]
+
+
 @pytest.mark.parametrize("call", ["PermataAuth", "CallbackStatusClient"], indirect=True)
 def test_a_dead_token_and_a_wrong_clock_in_one_call(strict_bank, handler, call):
     handler.get_token()

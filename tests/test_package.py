@@ -122,7 +122,7 @@ def test_annotations_can_be_read_at_run_time(name):
     ("name", "parameters"),
     [
         ("SchedulerConfig", "refresh_buffer_secs min_schedule_time_secs"),
-        ("TokenScheduler", "config name"),
+        ("TokenScheduler", "config * name"),
         ("TokenScheduler.start", "expires_at callback"),
         ("TokenScheduler.stop", ""),
         ("TokenScheduler.shutdown", "timeout"),
@@ -131,27 +131,27 @@ def test_annotations_can_be_read_at_run_time(name):
         ("AccessToken.expires_in", ""),
         (
             "PermataCredentials",
-            "token_url api_key client_id client_secret static_key organization_name",
+            "* token_url api_key client_id client_secret static_key organization_name",
         ),
-        ("PermataCredentials.from_env", "environ prefix"),
+        ("PermataCredentials.from_env", "environ * prefix"),
         (
             "SnapCredentials",
             (
-                "token_url client_id client_secret private_key private_key_file "
+                "* token_url client_id client_secret private_key private_key_file "
                 "private_key_passphrase partner_id channel_id origin origin_header timestamp_form "
                 "transaction_signature token_signature signature_encoding canonicalizer sign_query "
                 "signed_prefix external_id_length external_id allow_insecure_http allow_short_key"
             ),
         ),
-        ("SnapCredentials.from_env", "environ prefix"),
+        ("SnapCredentials.from_env", "environ * prefix"),
         ("SnapCredentials.outcome", "status_code body"),
         ("RetryPolicy", "attempts wait_initial wait_max timeout"),
-        ("LoginClient", "credentials retry timeout session"),
+        ("LoginClient", "credentials * retry timeout session"),
         ("LoginClient.login", ""),
         ("LoginClient.close", ""),
-        ("LoginHandler", "credentials client scheduler store on_event clamp_to_lifetime"),
-        ("LoginHandler.from_env", "environ prefix arguments"),
-        ("RotatingCredentials", "load check_secs"),
+        ("LoginHandler", "credentials * client scheduler store on_event clamp_to_lifetime"),
+        ("LoginHandler.from_env", "environ * prefix arguments"),
+        ("RotatingCredentials", "load * check_secs"),
         ("RotatingCredentials.from_env", ""),
         ("RotatingCredentials.reload", ""),
         ("LoginHandler.get_token", "timeout unique_id request_id"),
@@ -161,15 +161,15 @@ def test_annotations_can_be_read_at_run_time(name):
         ("LoginHandler.clear_cache", ""),
         ("LoginHandler.info", ""),
         ("LoginHandler.shutdown", ""),
-        ("PermataAuth", "handler canonicalizer"),
-        ("sign_request", "handler method url body canonicalizer"),
+        ("PermataAuth", "handler * canonicalizer"),
+        ("sign_request", "handler method url body * canonicalizer"),
         ("CallbackStatusClient", "handler url"),
-        ("CallbackStatusClient.send", "payload request_id"),
-        ("CallbackStatusResponse", "http_status status_code status_desc body"),
-        ("WebhookProcessor", "client app_secrets allow_unsigned verify_token max_body_bytes"),
+        ("CallbackStatusClient.send", "payload * request_id"),
+        ("CallbackStatusResponse", "* http_status status_code status_desc body"),
+        ("WebhookProcessor", "client * app_secrets allow_unsigned verify_token max_body_bytes"),
         ("WebhookProcessor.verify", "query"),
         ("WebhookProcessor.process", "body headers"),
-        ("WebhookResponse", "http_status body forwarded kind request_id"),
+        ("WebhookResponse", "* http_status body forwarded kind request_id"),
         ("FileTokenStore", "path"),
         ("MemoryTokenStore", ""),
         ("TokenStore.load", "key"),
@@ -179,10 +179,15 @@ def test_annotations_can_be_read_at_run_time(name):
     ],
 )
 def test_signatures_take_these_names(name, parameters):
+    """An asterisk stands before the first that is to be given by name."""
     found: object = permata_auth
     for part in name.split("."):
         found = getattr(found, part)
-    taken = [each for each in inspect.signature(found).parameters if each != "self"]
+    taken = []
+    for each in inspect.signature(found).parameters.values():
+        if each.kind is each.KEYWORD_ONLY and "*" not in taken:
+            taken.append("*")
+        taken.append(each.name)
     assert [each for each in taken if each in parameters.split()] == parameters.split()
 
 

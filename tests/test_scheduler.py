@@ -240,14 +240,14 @@ def test_a_wait_longer_than_locks_allow_is_taken_up_again(clock, make_scheduler,
     fake_wait = clock._wait
     monkeypatch.setattr(
         "permata_auth._latch.Latch.wait",
-        lambda latch, timeout=None: fake_wait(latch, min(timeout, 100.0)),
+        lambda latch, timeout=None: fake_wait(latch, min(timeout, 124.9375)),
     )
     scheduler, callback = make_scheduler(), Callback(clock)
     began = clock.now()
     scheduler.start(clock.wall() + 1300, callback)
     clock.advance(1000)
     assert callback.times == [began + 1000]
-    assert clock.waits == [("permata-auth-token", 100.0)] * 10
+    assert [secs for _, secs in clock.waits] == [124.9375] * 8 + [0.5]
 
 
 def test_it_waits_on_the_real_clock_too(make_scheduler):
@@ -1074,7 +1074,7 @@ def test_gevent_may_patch_after_the_import_and_after_the_start(start):
 def test_concurrent_use_never_leaves_two_timers_nor_a_resurrected_one(seed):
     scheduler = TokenScheduler(SchedulerConfig(0, 0))
     dice = random.Random(seed)
-    errors, calls = [], itertools.count()
+    calls = itertools.count()
     is_over = threading.Event()
 
     def callback():
@@ -1086,23 +1086,18 @@ def test_concurrent_use_never_leaves_two_timers_nor_a_resurrected_one(seed):
 
     def hammer():
         while not is_over.is_set():
-            try:
-                if dice.random() < 0.7:
-                    scheduler.start(time.time() + dice.random() * 0.01, callback)
-                else:
-                    scheduler.stop()
-                str(scheduler.info())
-                repr(scheduler)
-            except BaseException as error:
-                errors.append(error)
-                return
+            if dice.random() < 0.7:
+                scheduler.start(time.time() + dice.random() * 0.01, callback)
+            else:
+                scheduler.stop()
+            str(scheduler.info())
+            repr(scheduler)
 
     hammers = [Call(hammer) for _ in range(8)]
     until(lambda: next(calls) > 300, timeout=60)
     is_over.set()
     for each in hammers:
-        each.join()
-    assert errors == []
+        each.value()
     scheduler.start(time.time() + 900, callback)
     # At rest: every replaced schedule ends, and the last schedule alone remains.
     until(lambda: len(timers()) == 1)
@@ -1112,7 +1107,7 @@ def test_concurrent_use_never_leaves_two_timers_nor_a_resurrected_one(seed):
     for call in ends:
         call.value()
     for call in resurrections:
-        call.join()
+        call.value()
     until(lambda: not timers())
     assert scheduler.start(time.time() + 900, callback) is False
     assert (scheduler.is_active, timers()) == (False, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -304,12 +305,34 @@ def test_a_success_without_a_token_quotes_its_code(body):
     assert "PERMATA_SNAP_TOKEN_URL" in str(caught.value)
 
 
-def test_a_success_that_is_none_quotes_its_code():
-    body = of("4017300", "Unauthorized. [Signature]")
-    with pytest.raises(InvalidTokenResponseError, match=r"4017300, Unauthorized\. \[Signature\]"):
-        credentials().read_token_response(body)
+@pytest.mark.parametrize(
+    ("code", "message", "error"),
+    [
+        ("4017300", "Unauthorized. [Signature]", InvalidClientError),
+        ("4017300", "Unauthorized. [Timestamp]", ClockError),
+        ("4037304", "Activity Count Limit", TokenEndpointUnavailableError),
+        ("4297300", "Too Many Requests", TokenEndpointUnavailableError),
+        ("5007300", "General Error", TokenEndpointUnavailableError),
+        ("5047300", "Timeout", TokenEndpointUnavailableError),
+    ],
+)
+def test_an_error_with_a_status_of_success_is_classed_by_its_code(code, message, error):
+    with pytest.raises(error, match=rf"no token \({code}, {re.escape(message)}\)") as caught:
+        credentials().read_token_response(of(code, message))
+    assert type(caught.value) is error
+    assert caught.value.retryable is (error is TokenEndpointUnavailableError)
+
+
+@pytest.mark.parametrize("code", ["4017300", "5007300", "0000000"])
+def test_a_usable_token_counts_more_than_a_code(code):
+    body = compact({"responseCode": code, "accessToken": "x", "expiresIn": "900"})
+    assert credentials().read_token_response(body).value == "x"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", of("0000000", "x"), of("3027300", "x")])
+def test_a_success_that_is_none_names_the_url(body):
     with pytest.raises(InvalidTokenResponseError, match="PERMATA_SNAP_TOKEN_URL"):
-        credentials().read_token_response(b"<html>")
+        credentials().read_token_response(body)
 
 
 def test_no_message_quotes_a_secret(secrets):

@@ -61,6 +61,10 @@ def test_each_failure_counts_and_makes_new_waits(draw):
     assert draw.bounds == [(MIN_JITTER, 1.0)] * 2
 
 
+def test_the_first_wait_may_be_the_first_of_a_short_window(draw):
+    assert Waits().after_failure(0.5, 0.0) == (Waits(1, 0.5, 0.025), 0.025)
+
+
 def test_no_wait_is_shorter_than_the_one_before_though_less_is_drawn(draw):
     draw.at = 0.0
     waits, wait = Waits(5, 300.0, 30.0).after_failure(200.0, 0.0)

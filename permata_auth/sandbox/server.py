@@ -29,6 +29,7 @@ from .messages import (
 )
 from .snap.bank import SnapBank, snap_arguments
 from .snap.keys import one_line
+from .tokens import is_bool
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,8 +59,8 @@ class Sandbox(SnapBank):
 
     host: str = attrs.field(default="127.0.0.1")
     port: int = attrs.field(default=0)
-    admin: bool = attrs.field(default=True)
-    log_requests: bool = attrs.field(default=False)
+    admin: bool = attrs.field(default=True, validator=is_bool)
+    log_requests: bool = attrs.field(default=False, validator=is_bool)
     _faults: FaultBook = attrs.field(factory=FaultBook, init=False, repr=False)
     _address: tuple[str, int] | None = attrs.field(default=None, init=False, repr=False)
     _listener: Listener | None = attrs.field(default=None, init=False, repr=False)

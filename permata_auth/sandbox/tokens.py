@@ -28,7 +28,7 @@ class LiveToken:
         return self.killed or ("expired" if time.monotonic() >= self.issued.expires_at else "")
 
 
-_is_bool = validators.instance_of(bool)
+is_bool = validators.instance_of(bool)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -43,9 +43,9 @@ class Tokens(Ledger):
     """
 
     token_lifetime: float = attrs.field(default=900.0, validator=is_seconds(above=0.001))
-    reuse_token: bool = attrs.field(default=False, validator=_is_bool)
-    single_token: bool = attrs.field(default=False, validator=_is_bool)
-    reject_tokens: bool = attrs.field(default=False, validator=_is_bool)
+    reuse_token: bool = attrs.field(default=False, validator=is_bool)
+    single_token: bool = attrs.field(default=False, validator=is_bool)
+    reject_tokens: bool = attrs.field(default=False, validator=is_bool)
     _tokens: dict[str, LiveToken] = attrs.field(factory=dict, init=False, repr=False)
     _last: dict[str, LiveToken] = attrs.field(factory=dict, init=False, repr=False)
     _rejecting_until: float = attrs.field(default=-math.inf, init=False, repr=False)

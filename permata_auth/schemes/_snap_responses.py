@@ -16,13 +16,14 @@ from ..exceptions import (
     ClockError,
     InvalidClientError,
     InvalidRequestError,
+    InvalidTokenResponseError,
     TokenEndpointError,
     TokenEndpointUnavailableError,
     UnauthorizedClientError,
     UnsupportedGrantTypeError,
 )
 from ._bank_words import presentable, reason_in
-from .base import Kind, no_token
+from .base import Kind, TokenResponse, no_token, token_response
 from .jakarta import timestamp
 
 SnapOutcome = Literal[
@@ -170,6 +171,30 @@ _TOKEN_ERRORS: tuple[tuple[str, str, Kind], ...] = (
     ),
     (".*", "", (TokenEndpointError, _URL)),
 )
+
+
+def token_grant(body: bytes, *, form: str, secrets: Iterable[str]) -> TokenResponse:
+    """Read a 2xx response of the token endpoint; raise a TokenEndpointError if it has no token.
+
+    Args:
+        body: As received.
+        form: As in :func:`token_error`.
+        secrets: As in :func:`token_error`.
+    """
+    try:
+        response = token_response(
+            body,
+            token="accessToken",
+            token_type="tokenType",
+            expires_in="expiresIn",
+            secrets=secrets,
+            url_setting="PERMATA_SNAP_TOKEN_URL",
+        )
+    except InvalidTokenResponseError:
+        if _verdict(200, body).is_a("[45]....", ""):
+            raise token_error(200, body, {}, form=form, secrets=secrets) from None
+        raise
+    return attrs.evolve(response, token_type="Bearer")
 
 
 def token_error(

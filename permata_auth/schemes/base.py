@@ -335,10 +335,10 @@ def no_token(kind: Kind, status_code: int | None, reason: Reason) -> TokenEndpoi
 
     Args:
         kind: The class of the error, and the advice.
-        status_code: The HTTP status of the response; None for a 2xx, whose status says nothing.
+        status_code: The HTTP status of the response, or None; a 2xx says nothing and is not shown.
         reason: The bank's words.
     """
-    status = None if status_code is None else f"HTTP {status_code}"
+    status = f"HTTP {status_code}" if status_code is not None and status_code >= 300 else None
     words = ", ".join(word for word in (status, reason.code, reason.description) if word)
     error, advice = kind
     return error(

@@ -16,7 +16,7 @@ from . import _snap_responses as responses
 from . import _snap_signing as signing
 from ._snap_responses import SnapOutcome
 from ._snap_settings import MAX_EXTERNAL_ID_CHARS, SnapSettings
-from .base import TokenRequest, TokenResponse, derived_key, token_response
+from .base import TokenRequest, TokenResponse, derived_key
 from .canonical import canonical
 from .explained import Explanation, SignedCall
 from .jakarta import digits, timestamp, written
@@ -141,15 +141,7 @@ class SnapCredentials(SnapSettings):
 
         Its ``tokenType`` is of no account: calls say ``Bearer`` in any case.
         """
-        response = token_response(
-            body,
-            token="accessToken",
-            token_type="tokenType",
-            expires_in="expiresIn",
-            secrets=self._secrets(),
-            url_setting=_URL_SETTING,
-        )
-        return attrs.evolve(response, token_type="Bearer")
+        return responses.token_grant(body, form=self.timestamp_form, secrets=self._secrets())
 
     def read_error_response(
         self, status_code: int, body: bytes, headers: Mapping[str, str] | None = None

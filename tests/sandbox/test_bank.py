@@ -420,3 +420,12 @@ def test_bad_settings_are_refused_at_once(arguments):
     with pytest.raises(ValueError, match=name):
         setattr(bank, name, value)
     assert getattr(bank, name) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["admin", "log_requests", "reuse_token", "single_token", "reject_tokens"]
+)
+@pytest.mark.parametrize("value", ["false", 0, None])
+def test_flags_are_true_or_false(name, value):
+    with pytest.raises(TypeError, match=name):
+        Sandbox(**{name: value})

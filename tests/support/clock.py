@@ -1,4 +1,4 @@
-"""A clock that moves only when it is told to, and takes the waiting threads of the product along."""
+"""A clock that moves only when it is told to, and takes the product's waiting threads along."""
 
 from __future__ import annotations
 
