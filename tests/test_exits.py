@@ -82,7 +82,7 @@ def test_a_script_whose_daemons_wait_for_a_login_ends_at_once_and_silently(bank)
 def test_a_script_ends_at_once_amid_a_refresh_in_the_background(make_bank):
     bank = make_bank(token_lifetime=1.0)
     with Script(
-        program("handler.get_token(); print('ready', flush=True); time.sleep(3)"),
+        program("handler.get_token(); print('ready', flush=True); sys.stdin.read()"),
         env=bank.environment(),
     ) as script:
         assert script.line() == "ready"

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.long
 _LIFE = 4.0
 _BUFFER = 1.5
 _SHORTEST_TURN = _LIFE - _BUFFER * 1.1  # with the largest jitter
+# Two refreshes, and longer than the token lives with which the calls begin.
+_CALLS = 1.5 * _LIFE
 SCHEMES = ["classic", "snap"]
 
 
@@ -87,11 +89,11 @@ def test_many_hosts_log_in_once_a_lifetime(make_bank, make_hosts, one_server, is
     assert not errors(answers)
     assert len(tokens(answers)) == 1
     assert bank.login_attempts == 1
-    answers = ask_all(hosts, "call", seconds=4 * _LIFE, interval=0.2)
+    answers = ask_all(hosts, "call", seconds=2.5 * _LIFE, interval=0.2)
     assert not errors(answers)
-    # Four lifetimes on, with a login each time that the buffer is reached, and never two.
+    # Some lifetimes on, with a login each time that the buffer is reached, and never two.
     assert logs_in_once_a_lifetime(bank), gaps(bank)
-    until(lambda: bank.login_attempts == bank.logins >= 4)  # a timer may be logging in right now
+    until(lambda: bank.login_attempts == bank.logins >= 3)  # a timer may be logging in right now
     if not is_single:
         assert not any(answer["rejected"] for answer in answers)
 
@@ -112,8 +114,8 @@ def test_an_outage_of_logins_fails_no_call_while_a_token_lives(
         minimum=0.0,
     )
     assert shares_one_token([host])
-    host.tell("call_on", seconds=4.5 * _LIFE, interval=0.4)
-    until(lambda: bank.logins >= 3, timeout=60)
+    host.tell("call_on", seconds=3 * _LIFE, interval=0.4)
+    until(lambda: bank.logins >= 2, timeout=60)
     bank.fail_for(0.65 * _LIFE, status=503, on="token")  # over the next refresh
     answers = host.answers()
     assert not errors(answers)
@@ -236,14 +238,14 @@ def test_an_outage_stops_nobody_and_sharing_resumes(make_bank, make_hosts, redis
     assert shares_one_token(hosts)
     redis_server.go_down()
     before = bank.logins
-    answers = ask_all(hosts, "call", seconds=2 * _LIFE)
+    answers = ask_all(hosts, "call", seconds=_CALLS)
     assert not errors(answers)
     # One for each process each time that the buffer is reached, at the most.
-    assert bank.logins - before <= 6 * (2 * _LIFE / _SHORTEST_TURN + 1)
+    assert bank.logins - before <= 6 * (_CALLS / _SHORTEST_TURN + 1)
     redis_server.come_up()
-    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+    until(lambda: shares_one_token(hosts), timeout=60, what="sharing resumes")
     before = len(bank.tokens_issued) - 1
-    assert not errors(ask_all(hosts, "call", seconds=2 * _LIFE))
+    assert not errors(ask_all(hosts, "call", seconds=_CALLS))
     assert logs_in_once_a_lifetime(bank, before), gaps(bank, before)
     for host in hosts:
         assert host.log.count("Token store failed") == 3
@@ -261,7 +263,7 @@ def test_a_store_that_hangs_stops_nobody(make_bank, make_hosts, one_server):
     answers = ask_all(hosts, "call", seconds=2.5 * _LIFE)
     assert not errors(answers)
     assert max(answer["longest"] for answer in answers) < 2 * _LIFE, "one waited for the store"
-    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+    until(lambda: shares_one_token(hosts), timeout=60, what="sharing resumes")
 
 
 def test_a_store_that_sleeps_for_a_moment_is_waited_for(make_bank, make_hosts, one_server):
@@ -269,7 +271,7 @@ def test_a_store_that_sleeps_for_a_moment_is_waited_for(make_bank, make_hosts, o
     hosts = make_hosts(2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
     assert shares_one_token(hosts)
     for host in hosts:
-        host.tell("call", seconds=2 * _LIFE)
+        host.tell("call", seconds=_CALLS)
     with one_server.client() as client:
         client.execute_command("DEBUG", "SLEEP", "2")
     assert not errors([answer for host in hosts for answer in host.answers()])
@@ -284,10 +286,10 @@ def test_a_store_without_memory_stops_nobody(make_bank, make_hosts, one_server, 
     with one_server.client() as client:
         client.config_set("maxmemory-policy", policy)
         client.config_set("maxmemory", "1")
-        answers = ask_all(hosts, "call", seconds=2 * _LIFE)
+        answers = ask_all(hosts, "call", seconds=_CALLS)
         assert not errors(answers)
         client.config_set("maxmemory", "0")
-    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+    until(lambda: shares_one_token(hosts), timeout=60, what="sharing resumes")
 
 
 def test_a_store_that_forgets_stops_nobody(make_bank, make_hosts, one_server):
@@ -295,11 +297,11 @@ def test_a_store_that_forgets_stops_nobody(make_bank, make_hosts, one_server):
     hosts = make_hosts(2, bank, one_server.url, processes=3, buffer=_BUFFER, minimum=0.0)
     assert shares_one_token(hosts)
     for host in hosts:
-        host.tell("call", seconds=2 * _LIFE)
+        host.tell("call", seconds=_CALLS)
     with one_server.client() as client:
-        for _ in range(int(2 * _LIFE / 0.25)):
+        for _ in range(int(_CALLS / 0.25)):
             client.flushall()
             time.sleep(0.25)
     assert not errors([answer for host in hosts for answer in host.answers()])
     assert "Token store" not in "".join(host.log for host in hosts)
-    until(lambda: shares_one_token(hosts), timeout=20, what="sharing resumes")
+    until(lambda: shares_one_token(hosts), timeout=60, what="sharing resumes")

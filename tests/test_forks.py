@@ -52,12 +52,12 @@ def test_a_child_keeps_the_token_and_the_parent_its_timer(fork):
                     assert handler.get_token() == value
                 assert handler.scheduler.is_active
                 left = handler.scheduler.info().next_refresh_at - due
-                assert abs(left.total_seconds()) < 1
+                assert abs(left.total_seconds()) < 60
                 assert handler.info().fingerprint == handler.get_access_token().fingerprint
 
             reap(in_child(body, FORK))
             assert handler.scheduler.is_active
-            assert abs((handler.scheduler.info().next_refresh_at - due).total_seconds()) < 1
+            assert abs((handler.scheduler.info().next_refresh_at - due).total_seconds()) < 60
             assert handler.get_token() == value
             assert (bank.logins, bank.login_attempts) == (1, 1)
             handler.shutdown()
@@ -127,11 +127,11 @@ def test_a_child_whose_token_has_expired_logs_in_once(fork):
                 results = []
                 barrier = threading.Barrier(8)
                 def call():
-                    barrier.wait(5)
+                    barrier.wait(30)
                     results.append(handler.get_token())
                 threads = [threading.Thread(target=call) for _ in range(8)]
                 for thread in threads: thread.start()
-                for thread in threads: thread.join(10)
+                for thread in threads: thread.join(30)
                 assert len(results) == 8 and len(set(results)) == 1 and results[0] != value
 
             reap(in_child(body, FORK))
@@ -154,11 +154,11 @@ def test_threads_that_race_for_the_first_call_in_a_child(fork, state):
             def body():
                 results, barrier = [], threading.Barrier(16)
                 def call():
-                    barrier.wait(5)
+                    barrier.wait(30)
                     results.append(handler.get_token())
                 threads = [threading.Thread(target=call) for _ in range(16)]
                 for thread in threads: thread.start()
-                for thread in threads: thread.join(10)
+                for thread in threads: thread.join(30)
                 assert len(results) == 16 and len(set(results)) == 1
                 handler.info()
                 handler.get_token()

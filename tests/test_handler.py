@@ -137,7 +137,8 @@ def test_five_hundred_cold_callers_share_one_login(make_bank, make_handler):
     calls = together(500, handler.get_token)
     assert len({call.value() for call in calls}) == 1
     assert (bank.logins, bank.login_attempts) == (1, 1)
-    assert max(call.seconds for call in calls) < 0.5 + 3
+    # One after the other they would take minutes.
+    assert max(call.seconds for call in calls) < 30
     assert handler.info().waiting == 0
 
 
@@ -217,7 +218,7 @@ def test_a_timeout_bounds_the_callers_wait_and_the_login_goes_on(bank, make_hand
         began = time.monotonic()
         with pytest.raises(RequestTimeoutError) as caught:
             handler.get_token(timeout=0.2)
-        assert 0.19 <= time.monotonic() - began < 5
+        assert 0.19 <= time.monotonic() - began < 20, "it waited for the login's 25 s"
         assert isinstance(caught.value, TimeoutError)
         assert gate.arrived.wait(20)
         for method in (handler.get_access_token, handler.refresh):

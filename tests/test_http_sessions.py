@@ -30,7 +30,7 @@ from permata_auth import (
 )
 from permata_auth._http import exchange, new_session
 
-SLACK = 3.0
+SLACK = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -277,14 +277,14 @@ def post(session, url, *, within, connect=5.0):
 
 
 @linux
-@pytest.mark.parametrize(("connect", "within"), [(1.0, 2.0), (5.0, 1.0)])
+@pytest.mark.parametrize(("connect", "within"), [(1.0, 60.0), (60.0, 1.0)])
 def test_many_dead_addresses_take_one_connect_timeout_together(monkeypatch, connect, within):
-    with blackholes(8) as (addresses, port), new_session(1) as session:
+    with blackholes(30) as (addresses, port), new_session(1) as session:
         resolve(monkeypatch, "bank.example", addresses)
         began = time.monotonic()
         with pytest.raises(RequestTimeoutError, match="connecting took too long"):
             post(session, f"http://bank.example:{port}/", within=within, connect=connect)
-        assert time.monotonic() - began < min(connect, within) + SLACK < 8
+        assert time.monotonic() - began < min(connect, within) + SLACK < 30, "one after the other"
 
 
 @linux
@@ -308,7 +308,7 @@ def test_a_call_of_the_callers_own_may_have_no_timeout():
 
 
 def test_a_server_that_does_not_read_is_held_to_the_deadline():
-    with RawServer(lambda sock: server.wait(30)) as server, new_session(1) as session:
+    with RawServer(lambda sock: server.wait(60)) as server, new_session(1) as session:
         began = time.monotonic()
         with pytest.raises(RequestTimeoutError):
             exchange(
@@ -317,10 +317,10 @@ def test_a_server_that_does_not_read_is_held_to_the_deadline():
                 server.url,
                 headers={},
                 body=b"x" * 50_000_000,
-                timeout=(5.0, 5.0),
+                timeout=(60.0, 60.0),
                 deadline=_clock.now() + 0.5,
             )
-        assert time.monotonic() - began < 0.5 + SLACK < 5
+        assert time.monotonic() - began < 0.5 + SLACK
 
 
 # Greenlets.

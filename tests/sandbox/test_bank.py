@@ -394,8 +394,8 @@ def test_wait_until_wakes_up_with_the_request_that_makes_it_true(bank):
     assert not bank.wait_until(lambda: bank.logins, timeout=0)
     thread = threading.Thread(target=login, args=(bank,))
     thread.start()
-    assert bank.wait_until(lambda: bank.logins == 1, timeout=5)
-    thread.join(5)
+    assert bank.wait_until(lambda: bank.logins == 1, timeout=30)
+    thread.join(30)
     assert not thread.is_alive()
 
 

@@ -351,12 +351,12 @@ def in_thread(function, *arguments) -> tuple[threading.Thread, list]:
 def test_a_held_request_waits_unjudged_until_it_is_released(bank):
     gate = bank.hold_next(on="token")
     thread, results = in_thread(login, bank)
-    assert gate.arrived.wait(5)
+    assert gate.arrived.wait(30)
     assert (bank.login_attempts, bank.logins, bank.requests, results) == (1, 0, (), [])
     assert login(bank).status == 200
     bank.fail_next(status=418)
     gate.release()
-    thread.join(5)
+    thread.join(30)
     assert results[0].status == 418
 
 
@@ -365,9 +365,9 @@ def test_a_gate_for_several_has_arrived_when_all_have(bank):
         first = in_thread(login, bank)
         assert not gate.arrived.wait(0.2)
         second = in_thread(login, bank)
-        assert gate.arrived.wait(5)
+        assert gate.arrived.wait(30)
     for thread, results in (first, second):
-        thread.join(5)
+        thread.join(30)
         assert results[0].status == 200
 
 
@@ -376,11 +376,11 @@ def test_closing_the_bank_drops_held_requests_unjudged(close):
     with Sandbox() as bank:
         gate = bank.hold_next()
         thread, results = in_thread(login, bank)
-        assert gate.arrived.wait(5)
+        assert gate.arrived.wait(30)
         start = time.monotonic()
         getattr(bank, close)()
         assert time.monotonic() - start < 30
-        thread.join(5)
+        thread.join(30)
         assert isinstance(results[0], (OSError, http.client.HTTPException))
         assert (bank.login_attempts, bank.logins) == (1, 0)
 
@@ -388,7 +388,7 @@ def test_closing_the_bank_drops_held_requests_unjudged(close):
 def test_clear_faults_releases_gates(bank):
     gate = bank.hold_next()
     thread, results = in_thread(login, bank)
-    assert gate.arrived.wait(5)
+    assert gate.arrived.wait(30)
     bank.clear_faults()
-    thread.join(5)
+    thread.join(30)
     assert results[0].status == 200

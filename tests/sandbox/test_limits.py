@@ -96,7 +96,7 @@ def test_the_limit_lets_logins_through_again_after_what_it_announced():
         began = time.monotonic()
         assert client.login().status == 200
         while client.login().status == 429:
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
         assert time.monotonic() - began >= 0.2
 
 
@@ -125,7 +125,7 @@ def test_tokens_can_be_rejected_for_a_while(bank):
         bank.reject_tokens_for(0.3)
         assert client.call(token).status == 403
         while client.call(token).status == 403:
-            assert time.monotonic() < start + 10
+            assert time.monotonic() < start + 60
         assert time.monotonic() - start >= 0.3
         bank.reject_tokens_for(math.inf)
         assert client.call(token).status == 403

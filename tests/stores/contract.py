@@ -81,7 +81,7 @@ class StoreContract:
     def test_a_token_that_has_expired_is_a_miss(self, store, other):
         store.save(KEY, token(lifetime=0.3))
         assert other.load(KEY) is not None
-        until(lambda: other.load(KEY) is None, timeout=10)
+        until(lambda: other.load(KEY) is None, timeout=30)
         assert store.load(KEY) is None
 
     def test_a_token_saved_after_it_expired_is_a_miss(self, store, other):
@@ -270,7 +270,7 @@ class StoreContract:
     @pytest.mark.usefixtures("_shares_failures")
     def test_a_failure_ends_with_its_pause(self, store, other):
         store.save_failure(KEY, failure(expires_in=0.3))
-        until(lambda: other.load_failure(KEY) is None, timeout=10)
+        until(lambda: other.load_failure(KEY) is None, timeout=30)
         store.save_failure(KEY, failure(expires_in=0))
         assert other.load_failure(KEY) is None
 

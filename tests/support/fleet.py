@@ -77,7 +77,7 @@ class Host:
     def __exit__(self, *exc_info: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate(timeout=10)
+        self._process.communicate(timeout=60)
         self._log.close()
 
     def tell(self, do: str, **arguments: Any) -> None:

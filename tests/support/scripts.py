@@ -48,25 +48,25 @@ class Script:
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
             os.killpg(self.process.pid, 9)
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=60)
 
     def line(self) -> str:
         """Return the next line of output; blocks until there is one."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
-    def end(self, timeout: float = 30.0) -> Ended:
+    def end(self, timeout: float = 60.0) -> Ended:
         """Wait for the end; fail after ``timeout`` seconds."""
         try:
             out, err = self.process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             os.killpg(self.process.pid, 6)  # faulthandler shows where it hangs
-            out, err = self.process.communicate(timeout=10)
+            out, err = self.process.communicate(timeout=60)
             raise AssertionError(f"no end within {timeout} s\n{out}\n{err}") from None
         return Ended(self.process.returncode, out, err, time.monotonic() - self._began)
 
 
-def run(code: str, *args: str, timeout: float = 30.0, env: dict[str, str] | None = None) -> Ended:
+def run(code: str, *args: str, timeout: float = 60.0, env: dict[str, str] | None = None) -> Ended:
     """Run a program to its end."""
     with Script(code, *args, env=env) as script:
         return script.end(timeout)
