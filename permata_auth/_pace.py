@@ -229,8 +229,17 @@ def held_error(pause: Pause) -> BaseException:
     """Return a copy of the failure behind ``pause``; its ``retry_after`` is the rest of it."""
     error = copied(pause.error)
     if isinstance(error, PermataAuthError):
-        error.retry_after = max(pause.until - _clock.now(), 0.0)
+        error.retry_after = seconds_left(pause)
     return error
+
+
+def seconds_left(pause: Pause) -> float:
+    """Return the rest of a pause, zero where it is over.
+
+    Args:
+        pause: The pause.
+    """
+    return max(pause.until - _clock.now(), 0.0)
 
 
 def is_refusal(error: BaseException) -> bool:

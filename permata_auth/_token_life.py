@@ -24,7 +24,7 @@ from ._flight import Flight, SingleFlight
 from ._history import History
 from ._latch import Latch
 from ._logging import Log, describe, tagged
-from ._pace import Asker, Pace, Pause, held_error
+from ._pace import Asker, Pace, Pause, held_error, seconds_left
 from ._rejections import Rejections
 from ._rotation import Rotation
 from ._schedule import RefreshSchedule
@@ -143,6 +143,10 @@ class TokenLife:
                 return self._join_flights(asker, seen, timeout)
         except PermataAuthError as error:
             error.handler = self._label
+            # The login may have been another asker's, whom its failure holds in another way.
+            pause = self._held(asker)
+            if pause is not None:
+                error.retry_after = seconds_left(pause)
             raise
 
     def _join_flights(self, asker: Asker, seen: Snapshot, timeout: float | None) -> AccessToken:
@@ -216,7 +220,7 @@ class TokenLife:
                 raise held_error(renewal.pause)
             # The time in the queue for the store's lock was not the login's.
             flight.restart_budget(self._flights.budget)
-            return self._ask_the_bank(asker, renewal)
+            return self._ask_the_bank(asker, renewal, flight)
 
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
@@ -226,7 +230,9 @@ class TokenLife:
             self._history.note_error(describe(held.error))
         return held is not None
 
-    def _ask_the_bank(self, asker: Asker, renewal: Renewal | Unshared) -> Callable[[], Snapshot]:
+    def _ask_the_bank(
+        self, asker: Asker, renewal: Renewal | Unshared, flight: Flight[Snapshot]
+    ) -> Callable[[], Snapshot]:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -235,9 +241,11 @@ class TokenLife:
             _check_usable(token)
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
-            renewal.save_failure(pause)
+            if not flight.is_abandoned:
+                renewal.save_failure(pause)
             return functools.partial(self._fail, asker, pause, _clock.now() - began)
-        renewal.save(token)
+        if not flight.is_abandoned:  # else other processes would be served what this one ignores
+            renewal.save(token)
         return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
     def _succeed(self, asker: Asker, token: AccessToken, duration: float) -> Snapshot:
