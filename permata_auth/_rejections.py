@@ -92,6 +92,13 @@ class Rejections:
             return
         pause = self._pace.after_rejection(token.fingerprint)
         self._pace.begin(pause)
+        if snapshot.is_accepted:
+            # Another thread has noted an accepted call, or the token's age, since this one looked,
+            # and may have dropped the token: without this line a pause would hold all callers,
+            # with no token to serve.
+            self._pace.end_rejections()
+            snapshot.counted.set()
+            return
         snapshot.is_rejected = True
         snapshot.counted.set()
         # A single one too, though no pause follows: else each process that had not seen the token
