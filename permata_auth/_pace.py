@@ -89,6 +89,11 @@ class Pause:
         """Whether changed credentials pass."""
         return self.row in _BOUND
 
+    @property
+    def seconds_left(self) -> float:
+        """The rest of it, zero where it is over."""
+        return max(self.until - _clock.now(), 0.0)
+
 
 class Pace:
     """The pauses of one handler. No locks: each row is one reference, replaced as a whole.
@@ -229,7 +234,7 @@ def held_error(pause: Pause) -> BaseException:
     """Return a copy of the failure behind ``pause``; its ``retry_after`` is the rest of it."""
     error = copied(pause.error)
     if isinstance(error, PermataAuthError):
-        error.retry_after = max(pause.until - _clock.now(), 0.0)
+        error.retry_after = pause.seconds_left
     return error
 
 

@@ -49,8 +49,10 @@ from .tokens import AccessToken
 #: By the name of the public module, which people configure.
 logger = Log("permata_auth.handler")
 
-#: The step that puts a flight's outcome in place.
+_Login = Flight[Snapshot]
+#: The step that puts its outcome in place.
 _Landing = Callable[[], Snapshot]
+_Renewal = Renewal | Unshared
 
 #: So that tokens which die at once cost one call a few logins, not an endless number.
 _MAX_FLIGHTS = 3
@@ -146,6 +148,9 @@ class TokenLife:
                 return self._join_flights(asker, seen, timeout)
         except PermataAuthError as error:
             error.handler = self._label
+            pause = self._held(asker)  # the login may have been another asker's, held otherwise
+            if pause is not None:
+                error.retry_after = pause.seconds_left
             raise
 
     def _join_flights(self, asker: Asker, seen: Snapshot, timeout: float | None) -> AccessToken:
@@ -153,10 +158,12 @@ class TokenLife:
         deadline = _clock.now() + min(budget if timeout is None else timeout, budget)
         for _ in range(_MAX_FLIGHTS):
             pause = self._held(asker)
-            # Again, if there is nothing to load: another thread may have put other credentials in
-            # place since this one looked, and their login would be held up by the old ones' pause.
             if pause is not None and not self._may_pass(asker, pause):
-                self._check_pace(asker)
+                # Again: another thread may have put other credentials in place since this one
+                # looked, and their login would be held up by the old ones' pause.
+                pause = self._held(asker)
+                if pause is not None:
+                    raise held_error(pause)
             work = functools.partial(self._renew, asker, seen)
             seen = self._flights.call(work, deadline - _clock.now())
             # Another caller may have taken the token from the snapshot, met a rejection and dropped
@@ -174,11 +181,6 @@ class TokenLife:
         is_look_due = asker is Asker.CALLER and self._shared.is_look_due
         return is_look_due or (pause.is_bound and self._rotation.is_due())
 
-    def _check_pace(self, asker: Asker) -> None:
-        pause = self._held(asker)
-        if pause is not None:
-            raise held_error(pause)
-
     def _held(self, asker: Asker) -> Pause | None:
         """Return the pause that lets no login start for ``asker``, if there is one."""
         token = self._snapshot.live
@@ -187,7 +189,7 @@ class TokenLife:
         window = self._schedule.window(token)
         return self._pace.held(asker, window=window, left=token.expires_in())
 
-    def _renew(self, asker: Asker, seen: Snapshot, flight: Flight[Snapshot]) -> _Landing:
+    def _renew(self, asker: Asker, seen: Snapshot, flight: _Login) -> _Landing:
         """Get the newest token, on the flight's thread; return the step that puts it in place."""
         snapshot = self._snapshot
         if snapshot is not seen and asker is not Asker.REFRESH and snapshot.live is not None:
@@ -217,7 +219,7 @@ class TokenLife:
                 raise held_error(renewal.pause)
             # The time in the queue for the store's lock was not the login's.
             flight.restart_budget(self._flights.budget)
-            return self._ask_the_bank(asker, renewal, flight.until)
+            return self._ask_the_bank(asker, renewal, flight)
 
     def _is_held_by(self, asker: Asker, pause: Pause) -> bool:
         """Take over another process's failure; tell whether any failure lets no login start."""
@@ -227,7 +229,7 @@ class TokenLife:
             self._history.note_error(describe(held.error))
         return held is not None
 
-    def _ask_the_bank(self, asker: Asker, renewal: Renewal | Unshared, until: float) -> _Landing:
+    def _ask_the_bank(self, asker: Asker, renewal: _Renewal, flight: _Login) -> _Landing:
         began = _clock.now()
         self._events.emit(LoginStarted)
         try:
@@ -237,10 +239,11 @@ class TokenLife:
         except Exception as error:
             pause = self._pace.after(error.with_traceback(None))
             # A failure past the budget would hold up a fleet that may have a newer token by now.
-            if _clock.now() < until:
+            if _clock.now() < flight.until:
                 renewal.save_failure(pause)
-            return functools.partial(self._fail, asker, pause, _clock.now() - began)
-        renewal.save(token)
+            return functools.partial(self._fail, pause, _clock.now() - began)
+        if not flight.is_abandoned:  # else other processes would be served what this one ignores
+            renewal.save(token)
         return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
     def _succeed(self, asker: Asker, token: AccessToken, duration: float) -> Snapshot:
@@ -258,12 +261,11 @@ class TokenLife:
         )
         return self._swap(asker, token, is_shared=False)
 
-    def _fail(self, asker: Asker, pause: Pause, duration: float) -> Snapshot:
+    def _fail(self, pause: Pause, duration: float) -> Snapshot:
         self._history.fail(pause.error)
         self._pace.begin(pause)
         self._events.emit(LoginFailed, duration=duration, **_named(pause.error))
         _tell_of_pause(self._events, pause)
-        self._check_pace(asker)
         raise pause.error
 
     def _swap(self, asker: Asker, token: AccessToken, *, is_shared: bool) -> Snapshot:

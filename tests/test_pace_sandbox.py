@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import threading
 import time
 from contextlib import suppress
 
@@ -13,7 +14,14 @@ from support.fleet import Host, ask_all
 from support.stores import ScriptedStore
 from support.threads import together
 
-from permata_auth import LoginClient, LoginHandler, PermataAuth, PermataAuthError, RetryPolicy
+from permata_auth import (
+    LoginClient,
+    LoginHandler,
+    MemoryTokenStore,
+    PermataAuth,
+    PermataAuthError,
+    RetryPolicy,
+)
 
 MEMORY = 5.0
 WINDOW = 300.0
@@ -308,3 +316,73 @@ def test_a_fleet_whose_tokens_are_rejected_makes_one_series_too(
     hosts = make_hosts(2, bank, store_url, processes=processes // 2)
     secs = wait_for_all(hosts, "call", 4, seconds=20.0)
     assert 2 <= bank.logins <= 1 + row_3(secs)
+
+
+class GatedClient:
+    """Logs in at a real bank, the first time not before ``gate`` is opened."""
+
+    def __init__(self, credentials, retry: RetryPolicy) -> None:
+        self.credentials, self.retry = credentials, retry
+        self.gate, self.is_inside, self.calls = threading.Event(), threading.Event(), 0
+        self._client = LoginClient(credentials, retry=RetryPolicy(attempts=1))
+
+    def login(self):
+        self.calls += 1
+        if self.calls == 1:
+            self.is_inside.set()
+            assert self.gate.wait(60)
+        return self._client.login()
+
+
+def outcome_of(call, found: list) -> threading.Thread:
+    def run() -> None:
+        try:
+            found.append(call())
+        except PermataAuthError as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("starter", ["refresh", "_refresh_by_timer"])
+@pytest.mark.parametrize("status", [503, 404, 401])
+def test_a_caller_that_joins_anothers_login_is_told_of_the_pause_for_callers(bank, starter, status):
+    client = GatedClient(bank.credentials(), RetryPolicy())
+    bank.fail_next(9, "status", on="token", status=status)
+    found: list = []
+    with LoginHandler(bank.credentials(), client=client) as handler:
+        first = outcome_of(getattr(handler, starter), [])
+        assert client.is_inside.wait(60)
+        second = outcome_of(handler.get_token, found)
+        while handler.info().waiting < 2:
+            time.sleep(0.001)
+        client.gate.set()
+        first.join(60)
+        second.join(60)
+    assert bank.login_attempts == 1
+    assert 0 <= found[0].retry_after <= MEMORY, "a caller is told to come back at once"
+
+
+@pytest.mark.parametrize("status", [None, 503], ids=["token", "failure"])
+def test_nothing_of_an_abandoned_login_reaches_the_other_processes(bank, status):
+    store = MemoryTokenStore()
+    client = GatedClient(bank.credentials(), RetryPolicy(timeout=0.25))
+    key = bank.credentials().key
+    with LoginHandler(bank.credentials(), client=client, store=store) as handler:
+        while client.calls < 2:  # the second one is another caller's, after it abandoned the first
+            with suppress(PermataAuthError):
+                handler.get_token()
+        own = handler.get_access_token()
+        store.discard(key, own)
+        if status:
+            bank.fail_next(1, "status", on="token", status=status)
+        logins = bank.login_attempts
+        client.gate.set()
+        while bank.login_attempts == logins or any(
+            "login" in thread.name for thread in threading.enumerate()
+        ):
+            time.sleep(0.001)
+        assert store.load(key) is None
+        assert store.load_failure(key) is None

@@ -266,3 +266,19 @@ def test_the_pause_has_begun_before_the_others_hear_of_it(rejections, pace, flee
     rejections.reject(fresh())
     rejections.reject(fresh())
     assert seen == [True, True]
+
+
+def test_a_rejection_counted_while_a_call_is_accepted_holds_nobody_up():
+    pace = Pace(5.0)
+    pace.begin(pace.after_rejection("00000000"))
+    rejections = Rejections(pace, Fleet(), is_accepted_after=60.0, on_pause=lambda pause: None)
+    snapshot = Snapshot(token())
+    begin = pace.begin
+
+    def begin_late(pause) -> None:  # another thread's accepted call comes first
+        rejections.accept(snapshot)
+        begin(pause)
+
+    pace.begin = begin_late
+    assert rejections.reject(snapshot), "the token had been accepted"
+    assert pace.held(Asker.CALLER) is None
