@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections import Counter
@@ -167,6 +168,7 @@ def test_bad_input_is_answered_with_400_and_not_forwarded(bank, processor, body)
     answer = processor.process(body)
     assert (answer.http_status, answer.kind, answer.forwarded) == (400, "invalid", False)
     assert answer.body["StatusCode"] == "06"
+    assert re.fullmatch(r"req-[0-9a-f-]{36}", answer.request_id)
     assert bank.requests == ()
 
 
@@ -178,6 +180,7 @@ def test_other_forms_of_the_same_bytes_are_taken(bank, processor, body):
 
 def test_a_body_that_is_too_large_is_answered_with_413(bank, make_processor):
     processor = make_processor(bank)
+    assert processor.max_body_bytes == 2**20
     ten_mebibytes = b'{"error":"' + b"x" * (10 * 2**20) + b'"}'
     answer = processor.process(ten_mebibytes)
     assert (answer.http_status, answer.kind, answer.body["StatusCode"]) == (413, "invalid", "06")

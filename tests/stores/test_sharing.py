@@ -216,6 +216,13 @@ def test_a_token_that_another_one_stored_is_taken_without_a_login(make, store, c
     assert store.calls == ["load"]  # no lock
 
 
+def test_a_stored_token_is_taken_to_its_last_moment(make, store, client, clock):
+    store.tokens.save(KEY, stored := token(lifetime=0.5))
+    assert make(store).get_token() == stored.value
+    clock.advance(0.5)
+    assert make(store).get_token() == client.issued[0].value
+
+
 def test_an_expired_token_in_the_store_is_not_taken(make, client):
     class Hoard(ScriptedStore):
         def load(self, key):
