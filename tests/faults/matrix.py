@@ -188,8 +188,13 @@ _SNAP = Dialect(
         _snap("5047300", "Timeout", TokenEndpointUnavailableError),
         _reply_of(
             "a refusal as 200",
-            InvalidTokenResponseError,
+            InvalidClientError,
             {"responseCode": "4017300", "responseMessage": "Unauthorized"},
+        ),
+        _reply_of(
+            "an outage as 200",
+            TokenEndpointUnavailableError,
+            {"responseCode": "5007300", "responseMessage": "General Error"},
         ),
     ),
 )
