@@ -889,7 +889,7 @@ def _things():
 
 @pytest.mark.usefixtures("untraced_threads")
 @pytest.mark.parametrize("end", ["drop", "shutdown"])
-def test_a_thousand_handlers_leave_nothing_behind(bank, caplog, end):
+def test_hundreds_of_handlers_leave_nothing_behind(bank, caplog, end):
     # The test's own log keeps the records.
     caplog.set_level(logging.CRITICAL)
 
@@ -910,29 +910,29 @@ def test_a_thousand_handlers_leave_nothing_behind(bank, caplog, end):
         cycle()
     rest()
     objects, threads, descriptors = _things()
-    for _ in range(1000):
+    for _ in range(400):
         cycle()
     rest()
     after = _things()
-    assert after[0] - objects < 500
+    assert after[0] - objects < 200
     assert after[1] <= threads
     assert after[2] <= descriptors
 
 
 @pytest.mark.usefixtures("untraced_threads")
-def test_ten_thousand_refreshes_leave_nothing_behind(clock, scripted, caplog):
+def test_thousands_of_refreshes_leave_nothing_behind(clock, scripted, caplog):
     caplog.set_level(logging.CRITICAL)
     handler, client = scripted(then=30.0)
     handler.get_token()
     counts = []
     for _ in range(2):
-        clock.advance(15 * 5000)
+        clock.advance(15 * 1500)
         handler.get_token()
         clock.waits.clear()
         client.calls.clear()
         client.issued.clear()
         counts.append(_things())
-    assert handler.info().logins == 10_001
+    assert handler.info().logins == 3_001
     (objects, threads, descriptors), after = counts
     assert after[0] - objects < 100
     assert after[1:] == (threads, descriptors)
