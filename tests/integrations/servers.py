@@ -172,7 +172,7 @@ class WebServer:
     process: Process
     url: str
 
-    def drive(self, workers: int, *, path: str = "/balance/1", timeout: float = 30.0) -> Seen:
+    def drive(self, workers: int, *, path: str = "/balance/1", timeout: float = 120.0) -> Seen:
         """Send requests from two threads until each worker has served with enough tokens."""
         seen = Seen()
         ends = time.monotonic() + timeout
@@ -192,13 +192,13 @@ class WebServer:
         for client in clients:
             client.start()
         for client in clients:
-            client.join(timeout + 20)
+            client.join(timeout + 70)
         return seen
 
     def _ask(self, path: str, seen: Seen) -> None:
         try:
             # A connection for each request, so that every worker gets some.
-            answer = requests.get(self.url + path, timeout=10, headers={"Connection": "close"})
+            answer = requests.get(self.url + path, timeout=60, headers={"Connection": "close"})
         except requests.RequestException as error:
             seen.failures.append(repr(error))
             return

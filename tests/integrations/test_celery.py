@@ -64,14 +64,14 @@ class Worker:
     def ask(self, task: str, *arguments):
         return self.client.send_task(task, arguments)
 
-    def drive(self, processes: int, timeout: float = 40.0) -> dict[int, set[str]]:
+    def drive(self, processes: int, timeout: float = 120.0) -> dict[int, set[str]]:
         """Have tasks run until each process of the pool has called with enough tokens."""
         tokens: dict[int, set[str]] = {}
         ends = time.monotonic() + timeout
         while len(tokens) < processes or min(map(len, tokens.values())) < TOKENS:
             assert time.monotonic() < ends, f"too few tokens: {tokens}\n{self.process.text()}"
             for result in [self.ask("celery_probe.who") for _ in range(2 * processes)]:
-                pid, token, status = result.get(timeout=15)
+                pid, token, status = result.get(timeout=60)
                 assert status == 200
                 tokens.setdefault(pid, set()).add(token)
             time.sleep(0.05)
@@ -226,21 +226,21 @@ class BusyProxy:
 
 
 def test_an_error_that_is_retryable_is_tried_again_after_its_delay(solo):
-    began = solo.ask("celery_probe.unavailable", 1, 2.5).get(timeout=30)
+    began = solo.ask("celery_probe.unavailable", 1, 2.5).get(timeout=60)
 
     assert len(began) == 2
     assert began[1] - began[0] >= 2.5
 
 
 def test_an_error_without_a_delay_is_tried_again_after_a_short_wait(solo):
-    began = solo.ask("celery_probe.unavailable", 2, None).get(timeout=30)
+    began = solo.ask("celery_probe.unavailable", 2, None).get(timeout=60)
 
     assert len(began) == 3
 
 
 def test_a_permanent_error_is_not_tried_again_and_survives_the_json_backend(solo):
     with pytest.raises(InvalidClientError, match="refused at attempt 1"):
-        solo.ask("celery_probe.refused").get(timeout=30)
+        solo.ask("celery_probe.refused").get(timeout=60)
 
 
 def test_an_error_survives_the_pickle_backend_whole(redis_server, bank):
@@ -248,7 +248,7 @@ def test_an_error_survives_the_pickle_backend_whole(redis_server, bank):
         _worker(redis_server, bank, "-P", "solo", PROBE_SERIALIZER="pickle") as worker,
         pytest.raises(InvalidClientError) as caught,
     ):
-        worker.ask("celery_probe.refused").get(timeout=30)
+        worker.ask("celery_probe.refused").get(timeout=60)
 
     assert caught.value.status_code == 401
     assert caught.value.error == "invalid_client"
@@ -261,7 +261,7 @@ def test_a_callback_status_is_delivered_once_the_bank_is_back(solo):
         "permata_auth.send_callback_status", [body], {"request_id": "req-1"}
     )
 
-    answer = result.get(timeout=30)
+    answer = result.get(timeout=60)
 
     assert answer["http_status"] == 200
     assert answer["body"]["StatusCode"] == "00"
@@ -273,7 +273,7 @@ def test_a_callback_status_that_the_bank_refuses_is_the_result(solo):
     solo.bank.fail_next(1, status=400, on="calls")
 
     answer = solo.client.send_task("permata_auth.send_callback_status", [{"error": None}]).get(
-        timeout=30
+        timeout=60
     )
 
     assert answer["http_status"] == 400
@@ -286,7 +286,7 @@ def _attempts(worker, result) -> int:
 def _seconds_until_retry(worker, result) -> float:
     """Return how long Celery was told to wait before it runs a task again."""
     key = f"waits:{result.id}"
-    until(lambda: worker.client.backend.client.llen(key), timeout=30, what="it is to be run again")
+    until(lambda: worker.client.backend.client.llen(key), timeout=60, what="it is to be run again")
     return float(worker.client.backend.client.lindex(key, 0))
 
 
@@ -309,7 +309,7 @@ def test_a_call_that_was_never_sent_is_tried_again(workers, failure, serializer)
 
         result = worker.ask("celery_probe.post", url, good, how)
 
-        assert result.get(timeout=30) == [2, 200]
+        assert result.get(timeout=60) == [2, 200]
 
 
 def test_a_call_that_may_have_been_sent_is_not_tried_again(solo):
@@ -319,7 +319,7 @@ def test_a_call_that_may_have_been_sent_is_not_tried_again(solo):
             "celery_probe.post", solo.bank.url + "/apiservice/x", None, {"timeout": [5, 1]}
         )
         with pytest.raises(Exception, match=r"timed out|Connection") as caught:
-            result.get(timeout=30)
+            result.get(timeout=60)
         assert type(caught.value).__module__.startswith("requests")
         assert _attempts(solo, result) == 1
 
@@ -330,7 +330,7 @@ def test_what_follows_a_redirect_is_not_tried_again(solo):
     result = solo.ask("celery_probe.post", solo.bank.url + "/apiservice/x")
 
     with pytest.raises(Exception, match="refused"):
-        result.get(timeout=30)
+        result.get(timeout=60)
 
     assert _attempts(solo, result) == 1
 
@@ -339,7 +339,7 @@ def test_a_call_that_urllib3_has_tried_before_is_not_tried_again(solo):
     with OnceThenClosed() as server:
         result = solo.ask("celery_probe.post_with_retries_of_urllib3", server.url)
         with pytest.raises(Exception, match="refused"):
-            result.get(timeout=30)
+            result.get(timeout=60)
 
     assert server.requests == 1
     assert _attempts(solo, result) == 1
@@ -355,11 +355,11 @@ def test_a_task_may_opt_in_to_being_done_twice(solo):
     ]:
         solo.bank.fail_next(1, fault, on="calls", **arguments)
         result = solo.ask("celery_probe.post_twice_if_need_be", solo.bank.url + "/apiservice/x")
-        assert result.get(timeout=30) == [2, 200], fault
+        assert result.get(timeout=60) == [2, 200], fault
     solo.bank.fail_next(1, status=400, on="calls")
     result = solo.ask("celery_probe.post_twice_if_need_be", solo.bank.url + "/apiservice/x")
     with pytest.raises(Exception, match="400"):
-        result.get(timeout=30)
+        result.get(timeout=60)
     assert _attempts(solo, result) == 1
 
 
@@ -404,7 +404,7 @@ def test_the_soft_time_limit_ends_a_task_wherever_it_waits(redis_server, bank):
             with bank.hold_next(on=on) as gate:
                 result = worker.ask("celery_probe.wait_for_the_bank")
                 with pytest.raises(SoftTimeLimitExceeded):
-                    result.get(timeout=30)
+                    result.get(timeout=60)
                 assert gate.arrived.is_set()
             assert _attempts(worker, result) == 1
 

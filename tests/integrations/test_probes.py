@@ -35,10 +35,10 @@ class Probe:
         self.session.headers["Connection"] = "close"
 
     def live(self) -> int:
-        return self.session.get(f"{self.url}/live", timeout=20).status_code
+        return self.session.get(f"{self.url}/live", timeout=60).status_code
 
     def ready(self) -> tuple[int, str]:
-        answer = self.session.get(f"{self.url}/ready", timeout=20)
+        answer = self.session.get(f"{self.url}/ready", timeout=60)
         return answer.status_code, answer.json()["state"]
 
     def until_live(self) -> None:

@@ -44,7 +44,7 @@ def _answers(url: str) -> requests.Response:
 
     def ask():
         try:
-            return requests.get(url, timeout=10)
+            return requests.get(url, timeout=60)
         except requests.ConnectionError:
             return None
 
@@ -56,11 +56,11 @@ def _check_web(server, bank) -> None:
     balance = _answers(f"{server.url}/balance/701075323")
     assert (balance.status_code, balance.json()["StatusCode"]) == (200, "00")
     url = f"{server.url}/permata/webhook"
-    assert requests.post(url, data=RECEIPT, timeout=10).status_code == 401
-    webhook = requests.post(url, data=RECEIPT, headers=signed(RECEIPT), timeout=10)
+    assert requests.post(url, data=RECEIPT, timeout=60).status_code == 401
+    webhook = requests.post(url, data=RECEIPT, headers=signed(RECEIPT), timeout=60)
     assert (webhook.status_code, webhook.json()["StatusCode"]) == (200, "00")
     assert bank.deliveries == (RECEIPT,)
-    assert requests.get(f"{server.url}/permata/health", timeout=10).status_code == 200
+    assert requests.get(f"{server.url}/permata/health", timeout=60).status_code == 200
     server.process.stop()
 
 

@@ -114,7 +114,7 @@ def _run(commands: dict[str, list[str]]) -> dict[str, Outcome]:
         for driver in drivers:
             driver.start()
         for driver in drivers:
-            driver.join(60)
+            driver.join(200)
         for name, (bank, server) in servers.items():
             gate = bank.hold_next(_WORKERS, on="token")
             found[name].is_refreshing = gate.arrived.wait(2 * LIFETIME)
