@@ -92,15 +92,16 @@ class Rejections:
             return
         pause = self._pace.after_rejection(token.fingerprint)
         self._pace.begin(pause)
-        snapshot.is_rejected = not snapshot.is_accepted
         if snapshot.is_accepted:
             # Another thread has noted an accepted call, or the token's age, since this one looked,
             # and may have dropped the token: the pause would hold callers with no token to serve.
             self._pace.end_rejections()
+        else:
+            snapshot.is_rejected = True
         snapshot.counted.set()
-        if snapshot.is_accepted:
-            return
-        # A single one too, though no pause follows: else each process that had not seen the token
-        # before would replace its own first one at once, and a fleet log in once for each of them.
-        self._shared.save_rejections(pause)
-        self._on_pause(pause)
+        if snapshot.is_rejected:
+            # A single one too, though no pause follows: else each process that had not seen the
+            # token before would replace its own first one at once, and a fleet log in once for
+            # each of them.
+            self._shared.save_rejections(pause)
+            self._on_pause(pause)

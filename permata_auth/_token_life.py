@@ -242,7 +242,7 @@ class TokenLife:
             if _clock.now() < flight.until:
                 renewal.save_failure(pause)
             return functools.partial(self._fail, pause, _clock.now() - began)
-        if not flight.is_abandoned:  # else other processes would be served what this one ignores
+        if not flight.is_abandoned:  # this process ignores its token, and so should the others
             renewal.save(token)
         return functools.partial(self._succeed, asker, token, _clock.now() - began)
 
