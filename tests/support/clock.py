@@ -38,7 +38,8 @@ class FakeClock:
     waits until every thread of the product has ended or waits again, so a test sees a world at
     rest. ``jump(seconds)`` is a machine that was suspended: everything due wakes up late, at once.
     ``step_wall(seconds)`` moves the wall clock alone. ``waits`` lists (thread name, seconds) of
-    every timed wait. With ``runs_free`` set, a wait does not block: it takes the clock to its end.
+    every timed wait. With ``runs_free`` set, a wait takes the clock to its end as soon as all other
+    threads of the product rest: on a busy machine one that was just started would be late else.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class FakeClock:
         self._changed = threading.Condition()
         self.waits: list[tuple[str, float]] = []
         self.runs_free = False
+        self._free: set[threading.Thread] = set()
 
     def now(self) -> float:
         return self._now
@@ -80,8 +82,7 @@ class FakeClock:
         if latch.is_set() or (timeout is not None and timeout <= 0):
             return latch.is_set()
         if self.runs_free and timeout is not None:
-            self._now += timeout
-            return latch.is_set()
+            return self._wait_freely(latch, timeout)
         sleeper = _Sleeper(latch, math.inf if timeout is None else self._now + timeout)
         with self._changed:
             self._sleepers.append(sleeper)
@@ -96,6 +97,17 @@ class FakeClock:
             with self._changed:
                 self._sleepers.remove(sleeper)
                 self._changed.notify_all()
+        return latch.is_set()
+
+    def _wait_freely(self, latch: Latch, timeout: float) -> bool:
+        thread = threading.current_thread()
+        self._free.add(thread)
+        try:
+            self.settle()
+        finally:
+            self._free.discard(thread)
+        if not latch.is_set():
+            self._now += timeout
         return latch.is_set()
 
     def park(self, gate: threading.Event) -> None:
@@ -163,7 +175,7 @@ class FakeClock:
             sleepers = list(self._sleepers)
             threads = product_threads()
         waking = [s.thread for s in sleepers if s.is_awake or s.latch.is_set()]
-        at_rest = {s.thread for s in sleepers}
+        at_rest = {s.thread for s in sleepers} | self._free
         at_rest.update(t for t in threads if self._is_parked(t))
         return waking + [t for t in threads if t not in at_rest and t not in self._strangers]
 
