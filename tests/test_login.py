@@ -274,6 +274,7 @@ def test_each_retry_is_one_warning(bank, client, caplog):
     assert [r.levelno for r in records] == [logging.WARNING] * 2
     assert [r.permata_attempt for r in records] == [1, 2]
     assert records[0].getMessage().startswith("Attempt 1 failed, the next one after 0.0")
+    assert " seconds: TokenEndpointUnavailableError: " in records[0].getMessage()
 
 
 # Time.
