@@ -216,6 +216,27 @@ def test_a_second_rejection_of_the_same_token_is_silent(clock, make_handler, cap
     assert len([r for r in caplog.records if "invalidated" in r.getMessage()]) == 1
 
 
+def test_a_rejection_that_two_threads_see_is_told_once(clock, make_handler):
+    both = threading.Barrier(2)
+
+    class Meeting(Shared):
+        def load(self, key):
+            found = super().load(key)
+            if found is not None:  # the look for a newer token, within invalidate()
+                both.wait(20)
+            return found
+
+    events, store = [], Meeting()
+    handler = make_handler(
+        credentials(), client=ScriptedClient(clock=clock), store=store, on_event=events.append
+    )
+    token = handler.get_access_token()
+    for call in [Call(handler.invalidate, token) for _ in range(2)]:
+        call.value()
+    assert [type(e) for e in events].count(TokenInvalidated) == 1
+    assert store.discarded == [token.value]
+
+
 def test_the_rejection_of_no_token_is_silent(clock, make_handler, caplog):
     caplog.set_level(logging.DEBUG)
     events = []
@@ -244,6 +265,20 @@ def test_an_event_tells_a_token_of_the_store_from_that_of_a_login(clock, make_ha
     assert (swapped.fingerprint, swapped.expires_at) == (token.fingerprint, token.expires_at)
     assert len(client.calls) == (not is_shared)
     assert handler.info().logins == len(client.calls)
+
+
+def test_an_event_tells_that_a_token_was_found_in_the_store_during_a_pause(clock, make_handler):
+    store, events = Shared(), []
+    client = ScriptedClient(REFUSED, clock=clock)
+    handler = make_handler(credentials(), client=client, store=store, on_event=events.append)
+    with pytest.raises(InvalidClientError):
+        handler.get_token()
+    make_handler(credentials(), client=ScriptedClient(clock=clock), store=store).get_token()
+    clock.advance(0.5)
+    handler.get_token()
+    clock.settle()
+    assert [e.is_shared for e in events if isinstance(e, TokenSwapped)] == [True]
+    assert len(client.calls) == 1
 
 
 def test_the_refreshes_of_a_fleet_are_spread_and_none_is_late(clock, make_handler):
