@@ -184,13 +184,16 @@ def test_the_last_error_is_raised_after_as_many_attempts_as_allowed(bank, make_c
 
 
 @pytest.mark.parametrize(
-    "status", [201, 204, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 413, 451]
+    "status",
+    [201, 204, 299, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 413, 451],
 )
 def test_what_will_not_pass_is_not_tried_again(bank, client, status):
     bank.fail_for(60, status=status, body="{}")
     error = failure(client)
     assert not error.retryable
     assert error.status_code == status
+    assert (type(error) is InvalidTokenResponseError) is (status < 300)
+    assert str(error).count(f"HTTP {status}") == 1
     assert bank.login_attempts == 1
 
 
