@@ -259,6 +259,21 @@ def test_slow_responses_are_measured_in_their_middle(strict_bank, handler):
     assert handler.info().clock_offset == pytest.approx(-3600.0, abs=NEAR + 1.0)
 
 
+def test_a_login_is_measured_by_the_running_clock(clock, strict_bank, monkeypatch):
+    def exchange(*arguments, **request):
+        answer = real(*arguments, **request)
+        clock.jump(20.0)
+        clock.step_wall(-20.0)  # the bank's has not moved
+        return answer
+
+    real = login.exchange
+    monkeypatch.setattr(login, "exchange", exchange)
+    strict_bank.clock_skew = -3600.0
+    with LoginClient(strict_bank.credentials(), retry=RetryPolicy(timeout=60.0)) as client:
+        client.login()
+        assert client.clock.current.secs == pytest.approx(-3590.0, abs=NEAR)
+
+
 @pytest.mark.parametrize(
     ("took", "secs"), [(0.0, 100.5), (40.0, 120.5), (60.0, 130.5), (60.1, None)]
 )
