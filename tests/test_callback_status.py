@@ -382,7 +382,7 @@ def test_any_object_arrives_as_it_was(bank, client):
     leaves |= st.floats(allow_nan=False, allow_infinity=False)
     values = st.recursive(leaves, lambda v: st.lists(v) | st.dictionaries(texts, v), max_leaves=9)
 
-    @settings(max_examples=200, deadline=None, database=None)
+    @settings(max_examples=100, deadline=None, database=None)
     @given(payload=st.dictionaries(texts, values) | st.lists(values))
     def check(payload):
         assert client.send(payload).http_status == 200

@@ -18,7 +18,7 @@ HAS_NO_GIL = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 PRELUDE = """
 import atexit, logging, os, signal, sys, threading, time
-from permata_auth import *
+from permata_auth import LoginHandler, PermataCredentials, RequestTimeoutError
 
 handler = LoginHandler(PermataCredentials.from_env(), **globals().get("arguments", {}))
 """

@@ -13,8 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 PRELUDE = """
 import itertools, os, sys, threading, time
-from permata_auth import *
-from permata_auth import login
+from permata_auth import InvalidClientError, LoginHandler, SchedulerConfig, TokenScheduler, login
 from permata_auth.sandbox import Sandbox
 from support.clients import ScriptedClient, credentials, token
 from support.forking import *

@@ -110,8 +110,10 @@ def test_the_fixtures_are_there_and_work(tmp_path):
     assert "3 passed" in (text := pytest_run(tmp_path, USER_TESTS)), text
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-@pytest.mark.parametrize("excepted", [{}, {"NO_PROXY": "example.invalid"}])
+@pytest.mark.parametrize(
+    ("name", "excepted"),
+    [("HTTP_PROXY", {}), ("http_proxy", {"NO_PROXY": "example.invalid"}), ("ALL_PROXY", {})],
+)
 def test_a_proxy_of_the_environment_is_not_asked(tmp_path, name, excepted):
     env = {name: "http://127.0.0.1:9"} | excepted
     assert "3 passed" in (text := pytest_run(tmp_path, USER_TESTS, env=env)), text

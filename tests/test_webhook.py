@@ -579,16 +579,16 @@ def test_an_outage_of_five_seconds_loses_nothing(make_bank, make_processor):
     bank = make_bank(token_lifetime=2.5)
     retry = RetryPolicy(attempts=3, wait_initial=0.05, wait_max=0.2, timeout=3)
     processor = make_processor(bank, retry=retry)
-    bodies = receipts(2000)
-    running = Call(process_all, processor, bodies[:1500], seconds=7)
-    until(lambda: len(bank.deliveries) > 300)
+    bodies = receipts(1000)
+    running = Call(process_all, processor, bodies[:750], seconds=7)
+    until(lambda: len(bank.deliveries) > 150)
     with bank.down():
         time.sleep(5)
     back_at = len(bank.deliveries)
     # These are held back until the outage is over, however far a busy machine got within it, and
     # so is the pause after the failed logins, which may outlast all of them.
     make_processor.handler.wait_until_ready(20)
-    answers = process_all(processor, bodies[1500:], seconds=2) | running.value(60)
+    answers = process_all(processor, bodies[750:], seconds=2) | running.value(60)
     assert len(bank.deliveries) > back_at
     delivered = {body for body, answer in answers.items() if answer.body["StatusCode"] == "00"}
     assert delivered <= set(bank.deliveries)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from .mutate import MARKER
 from .targets import _KEY, FIELDS, SECRETS, TARGETS, TOKEN, checked
 
-_QUICK = settings(max_examples=150, deadline=None)
+_QUICK = settings(max_examples=100, deadline=None)
 
 _KEYS = [
     *("access_token", "token_type", "expires_in", "scope", "error", "error_description"),

@@ -186,7 +186,7 @@ class WebServer:
         def ask() -> None:
             while not is_over():
                 self._ask(path, seen)
-                time.sleep(0.04)
+                time.sleep(0.1)
 
         clients = [threading.Thread(target=ask, daemon=True) for _ in range(2)]
         for client in clients:

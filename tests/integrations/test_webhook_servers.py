@@ -33,7 +33,7 @@ SERVERS = [
     pytest.param(gunicorn(*THREADS, app="django_reader:app"), id="django-gthread"),
     pytest.param(gunicorn(*SYNC, app="django_reader:app"), id="django-sync"),
 ]
-COUNT = 2000
+COUNT = 1000
 CLIENTS = 8
 
 
