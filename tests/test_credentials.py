@@ -19,6 +19,7 @@ from permata_auth import (
     LoginHandler,
     PermataAuth,
     PermataCredentials,
+    RetryPolicy,
     RotatingCredentials,
     _clock,
     sign_request,
@@ -529,6 +530,24 @@ def test_a_function_that_hangs_costs_its_time_once(bank, vault, clock, caplog):
     for thread in vault.threads[1:]:
         thread.join(PATIENCE)
     assert rotating.client_secret == OLD  # a set that comes too late does not count
+
+
+def test_after_a_refusal_a_function_has_the_rest_of_the_login_s_budget(bank, vault, clock):
+    rotating = RotatingCredentials(vault, check_secs=60)
+    released = threading.Event()
+    bank.rotate(client_secret=NEW)
+    vault.answer = lambda: (clock.park(released), bank.credentials())[1]
+    clock.runs_free = True
+    began = clock.now()
+    with LoginClient(rotating, retry=RetryPolicy(timeout=3.0)) as client:  # noqa: SIM117 - two
+        with pytest.raises(InvalidClientError):
+            client.login()
+    assert clock.now() - began == pytest.approx(3.0)
+    assert bank.login_attempts == 1
+    clock.runs_free = False
+    released.set()
+    for thread in vault.threads[1:]:
+        thread.join(PATIENCE)
 
 
 def test_functions_that_hang_do_not_pile_up(bank, vault, clock):

@@ -7,7 +7,13 @@ import logging
 import pytest
 from support.clients import credentials
 
-from permata_auth import InvalidTokenResponseError, LoginClient, PermataCredentials, RetryPolicy
+from permata_auth import (
+    InvalidTokenResponseError,
+    LoginClient,
+    PermataCredentials,
+    RetryPolicy,
+    login,
+)
 
 QUICK = RetryPolicy(attempts=3, wait_initial=0.01, wait_max=0.01)
 GRANT = b'{"access_token": "example-token", "expires_in": 900}'
@@ -27,6 +33,18 @@ def test_a_response_of_just_a_mebibyte_is_whole(bank):
     bank.fail_next(fault="json", raw=GRANT.ljust(2**20), on="token")
     with LoginClient(bank.credentials(), retry=QUICK) as client:
         assert client.login().value == "example-token"
+
+
+def test_an_attempt_may_take_five_seconds_to_connect_and_fifteen_for_each_byte(bank, monkeypatch):
+    def exchange(*arguments, **request):
+        timeouts.append(request["timeout"])
+        return real(*arguments, **request)
+
+    timeouts, real = [], login.exchange
+    monkeypatch.setattr(login, "exchange", exchange)
+    with LoginClient(bank.credentials()) as client:
+        client.login()
+    assert timeouts == [(5.0, 15.0)]
 
 
 @pytest.mark.parametrize("error", [OSError, ConnectionError, TimeoutError, ValueError])
