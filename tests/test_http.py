@@ -633,7 +633,8 @@ def test_a_proxy_whose_url_makes_no_sense_is_a_configuration_error(session, monk
     assert type(failure(session, "http://bank.invalid/")) is ConfigurationError
 
 
-def test_a_socks_proxy_is_used_or_its_extra_is_missed(session, monkeypatch):
+def test_a_socks_proxy_is_used(session, monkeypatch):
+    pytest.importorskip("socks")
     seen = []
 
     def handle(sock):
@@ -642,11 +643,24 @@ def test_a_socks_proxy_is_used_or_its_extra_is_missed(session, monkeypatch):
 
     with RawServer(handle) as server:
         monkeypatch.setenv("ALL_PROXY", server.url.replace("http:", "socks5:"))
-        error = failure(session, "http://192.0.2.1/")
-    if type(error) is ConfigurationError:  # requests was installed without PySocks
-        pytest.importorskip("socks")
-    assert type(error) is TransportError
+        assert type(failure(session, "http://192.0.2.1/")) is TransportError
     assert seen == [b"\x05\x01\x00"]
+
+
+def test_a_socks_proxy_without_pysocks_is_a_configuration_error():
+    code = """
+        import sys
+        sys.modules["socks"] = None  # as if it were not installed
+        from permata_auth import ConfigurationError, LoginClient
+        from support.clients import credentials
+        try:
+            LoginClient(credentials()).login()
+        except ConfigurationError as error:
+            print(error)
+        """
+    ended = run(code, env={"ALL_PROXY": "socks5://127.0.0.1:9"})
+    assert (ended.status, ended.err) == (0, "")
+    assert "SOCKS" in ended.out
 
 
 def test_netrc_never_puts_its_own_credentials_in_place_of_ours(session, monkeypatch, tmp_path):
