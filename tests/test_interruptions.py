@@ -42,7 +42,6 @@ def make(make_handler):
 
 
 BODIES = {
-    "get_token": lambda handler: handler.get_token(),
     "refresh": lambda handler: handler.refresh(),
     "replace": lambda handler: (handler.get_token(), handler.invalidate(), handler.get_token()),
     "shutdown": lambda handler: (handler.get_token(), handler.shutdown(), handler.get_token()),
