@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from support.forking import in_child, reap
 from support.interruptions import interrupted_at, on_a_thread_of_its_own
+from support.scripts import run
 from support.threads import Call, together, until
 
 from permata_auth import InvalidClientError, RequestTimeoutError, TransportError, _flight, _logging
@@ -672,28 +672,36 @@ def test_a_call_that_runs_is_not_waited_for(clock, flights, make_work):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("fork", ["hooked", "in_c"])
 def test_a_child_starts_with_no_flight(fork):
-    flights: SingleFlight = SingleFlight("example", BUDGET, on_abandon=lambda: None)
-    gate, arrived = threading.Event(), threading.Event()
+    code = """
+        import sys, threading
+        from permata_auth._flight import SingleFlight
+        from support.forking import in_child, reap
+        from support.threads import Call, until
 
-    def work(flight):
-        arrived.set()
-        assert gate.wait(60)
-        return lambda: "the parent's"
+        flights = SingleFlight("example", 30.0, on_abandon=lambda: None)
+        gate, arrived = threading.Event(), threading.Event()
 
-    def child():
-        assert flights.waiting == 0
-        flights.wait_told(None)
-        assert flights.call(lambda flight: lambda: "the child's") == "the child's"
+        def work(flight):
+            arrived.set()
+            assert gate.wait(60)
+            return lambda: "the parent's"
 
-    caller = Call(flights.call, work)
-    assert arrived.wait(20)
-    until(lambda: flights.waiting == 1)
-    reap(in_child(child, fork))
-    gate.set()
-    assert caller.value() == "the parent's"
+        def child():
+            assert flights.waiting == 0
+            flights.wait_told(None)
+            assert flights.call(lambda flight: lambda: "the child's") == "the child's"
+
+        caller = Call(flights.call, work)
+        assert arrived.wait(20)
+        until(lambda: flights.waiting == 1)
+        reap(in_child(child, sys.argv[1]))
+        gate.set()
+        assert caller.value() == "the parent's"
+        """
+    ended = run(code, fork)
+    assert (ended.status, ended.err) == (0, "")
 
 
 def test_a_caller_gives_the_first_one_a_moment_to_start_the_call(

@@ -18,7 +18,6 @@ from fuzz import oracles
 from hypothesis import given
 from hypothesis import strategies as st
 from support import keys
-from support.forking import FORKS, in_child, reap
 from support.keys import SNAP
 from support.scripts import run
 from support.snap import CLIENT_ID, SECRET, compact, credentials
@@ -335,20 +334,33 @@ def test_ten_thousand_ids_of_eight_threads_are_distinct():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("fork", FORKS)
-def test_forked_processes_make_ids_of_their_own(monkeypatch, tmp_path, fork):
-    monkeypatch.setattr(
-        _clock, "wall", lambda: POSIX
-    )  # so that nothing but chance tells them apart
-    scheme = credentials()
-    ids_of(scheme, 10)
-    files = [tmp_path / f"ids-{number}" for number in range(4)]
-    children = [
-        in_child(lambda file=file: file.write_text(" ".join(ids_of(scheme, 500))), fork)
-        for file in files
-    ]
-    reap(*children)
-    found = [each for file in files for each in file.read_text().split()] + ids_of(scheme, 500)
+@pytest.mark.parametrize("fork", ["hooked", "in_c"])
+def test_forked_processes_make_ids_of_their_own(tmp_path, fork):
+    code = """
+        import sys
+        from pathlib import Path
+        from permata_auth import _clock
+        from support.forking import in_child, reap
+        from support.snap import credentials
+
+        _clock.wall = lambda: 1757579058.0  # so that nothing but chance tells them apart
+        scheme = credentials()
+
+        def ids(count):
+            url = "https://bank.invalid/v1.0/balance-inquiry"
+            signed = (scheme.sign("example-token", "POST", url, b"{}") for _ in range(count))
+            return [headers["X-EXTERNAL-ID"] for headers in signed]
+
+        def write(name):
+            Path(sys.argv[2], name).write_text(" ".join(ids(500)))
+
+        ids(10)
+        reap(*[in_child(lambda: write(str(number)), sys.argv[1]) for number in range(4)])
+        write("parent")
+        """
+    ended = run(code, fork, str(tmp_path))
+    assert (ended.status, ended.err) == (0, "")
+    found = [each for file in tmp_path.iterdir() for each in file.read_text().split()]
     assert len(set(found)) == 2500
 
 

@@ -41,6 +41,8 @@ def in_child(body: Callable[[], object], fork: str = "hooked", *, timeout: float
         return pid
     status = 1
     try:
+        # Its own: pytest-timeout has put a handler there that a child which hangs never gets to.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         # Not dump_traceback_later(): its thread and its lock do not survive a second fork.
         faulthandler.register(signal.SIGALRM, all_threads=False, chain=True)
         signal.setitimer(signal.ITIMER_REAL, timeout)

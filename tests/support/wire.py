@@ -43,15 +43,21 @@ class RawServer:
 
     def __exit__(self, *exc_info: object) -> None:
         self._closed.set()
-        for sock in (self._listening, *self._sockets):
-            with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        for thread in list(self._threads):
-            thread.join(PATIENCE)
-            assert not thread.is_alive(), "a connection of the test's server goes on"
+        self._end([self._listening], self._threads[:1])
+        # Not before the last connection is accepted: it would be left out.
+        self._end(self._sockets, self._threads[1:])
         self._listening.close()
         if self.errors and exc_info[1] is None:
             raise self.errors[0]
+
+    @staticmethod
+    def _end(sockets: list[socket.socket], threads: list[threading.Thread]) -> None:
+        for sock in sockets:
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), "a connection of the test's server goes on"
 
     @property
     def token_url(self) -> str:
@@ -150,7 +156,10 @@ def read_request(sock: socket.socket) -> bytes | None:
         0,
     )
     while len(body) < length:
-        body += sock.recv(65536)
+        piece = sock.recv(65536)
+        if not piece:
+            return None
+        body += piece
     return head + b"\r\n\r\n" + body
 
 
