@@ -129,7 +129,7 @@ def test_other_secrets_of_the_same_client_have_a_token_of_their_own(client):
     mine, yours = token(), token()
     old.save(KEY, mine)
     new.save(KEY, yours)
-    assert (old.load(KEY), new.load(KEY)) == (mine, yours)
+    assert [store.load(KEY).value for store in (old, new)] == [mine.value, yours.value]
 
 
 def test_the_server_drops_the_token_when_it_expires(store, client):
