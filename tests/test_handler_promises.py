@@ -15,6 +15,7 @@ from support.threads import Call, until
 
 from permata_auth import (
     InvalidClientError,
+    InvalidTokenResponseError,
     LoginHandler,
     MemoryTokenStore,
     RetryPolicy,
@@ -22,7 +23,13 @@ from permata_auth import (
     TokenScheduler,
     TransportError,
 )
-from permata_auth.events import LoginFailed, RefreshScheduled, TokenInvalidated, TokenSwapped
+from permata_auth.events import (
+    LoginFailed,
+    LoginSucceeded,
+    RefreshScheduled,
+    TokenInvalidated,
+    TokenSwapped,
+)
 
 REFUSED = InvalidClientError("refused", status_code=401)
 
@@ -246,6 +253,36 @@ def test_the_rejection_of_no_token_is_silent(clock, make_handler, caplog):
     handler.invalidate()
     handler.invalidate("example-token")
     assert (events, caplog.records) == ([], [])
+
+
+def test_tokens_that_die_before_their_use_cost_one_call_three_logins(clock, make_handler):
+    class Late(TokenScheduler):
+        def start(self, *arguments, **options):
+            clock._now += 1.0  # a token is swapped in, but no caller is awake yet
+            return super().start(*arguments, **options)
+
+    client = ScriptedClient(then=1.0, clock=clock)
+    handler = make_handler(credentials(), client=client, scheduler=Late())
+    with pytest.raises(InvalidTokenResponseError, match="the last 3 tokens"):
+        handler.get_token()
+    assert len(client.calls) == 3
+
+
+@pytest.mark.parametrize("is_refused", [True, False])
+def test_the_event_of_a_login_tells_how_long_it_took(clock, make_handler, is_refused):
+    def answer():
+        clock._now += 2.5
+        return REFUSED if is_refused else 900.0
+
+    events = []
+    handler = make_handler(
+        credentials(), client=ScriptedClient(answer, clock=clock), on_event=events.append
+    )
+    with suppress(InvalidClientError):
+        handler.get_token()
+    clock.settle()
+    told = [event for event in events if isinstance(event, LoginFailed | LoginSucceeded)]
+    assert [(type(event) is LoginFailed, event.duration) for event in told] == [(is_refused, 2.5)]
 
 
 # The store and the fleet
