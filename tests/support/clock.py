@@ -39,7 +39,8 @@ class FakeClock:
     rest. ``jump(seconds)`` is a machine that was suspended: everything due wakes up late, at once.
     ``step_wall(seconds)`` moves the wall clock alone. ``waits`` lists (thread name, seconds) of
     every timed wait. With ``runs_free`` set, a wait takes the clock to its end as soon as all other
-    threads of the product rest: on a busy machine one that was just started would be late else.
+    threads of the product rest. If it did so at once, a thread that was just started would find its
+    time over on a busy machine.
     """
 
     def __init__(self) -> None:
