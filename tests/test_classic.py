@@ -148,7 +148,7 @@ def test_any_millisecond_has_one_form_which_names_it(ms):
 
 def test_the_timestamp_is_now():
     stamped = datetime.fromisoformat(timestamp())
-    assert abs(stamped - datetime.now(timezone.utc)) < timedelta(seconds=5)
+    assert abs(stamped - datetime.now(timezone.utc)) < timedelta(seconds=60)
 
 
 @pytest.mark.parametrize("kind", ["login", "call"])

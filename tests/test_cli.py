@@ -127,7 +127,7 @@ def test_token_as_json_says_type_scope_and_expiry(bank):
 
     answer = json.loads(result.stdout)
     expires_in, expires_at = answer.pop("expires_in"), answer.pop("expires_at")
-    assert 590 <= expires_in <= 600
+    assert 570 <= expires_in <= 600
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", expires_at)
     assert answer == {
         "access_token": token_of(bank),

@@ -33,8 +33,8 @@ PATH = "/apiservice/InquiryServices/BalanceInfo/inq"
 REJECTED = b'{"ErrorCode":"403","ErrorDescription":"Failed Authentication OAuth2"}'
 REFUSED = {"ErrorCode": "403", "ErrorDescription": "Invalid Timestamp Value"}
 OFF = [40.0, -40.0, 3600.0, -3600.0]
-#: The precision of an offset: ``Date`` has whole seconds.
-NEAR = 2.0
+#: The precision of an offset that an exchange of less than eight seconds has measured.
+NEAR = 4.5
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_a_login_with_a_wrong_clock_costs_one_more_request(strict_bank, handler,
 
 
 def test_a_right_clock_is_not_touched(strict_bank, handler, caplog):
-    strict_bank.clock_skew = 15.0
+    strict_bank.clock_skew = -15.0
     handler.get_token()
     assert (statuses(strict_bank), handler.info().clock_offset) == ([200], 0.0)
     assert not clock_warnings(caplog)
@@ -152,9 +152,9 @@ def test_a_clock_that_is_right_again_is_believed(strict_bank, handler, step):
 def test_an_offset_follows_a_clock_that_drifts(strict_bank, handler, caplog):
     strict_bank.clock_skew = 40.0
     handler.get_token()
-    strict_bank.clock_skew = 50.0
+    strict_bank.clock_skew = 30.0
     handler.refresh()
-    assert handler.info().clock_offset == pytest.approx(50.0, abs=NEAR)
+    assert handler.info().clock_offset == pytest.approx(30.0, abs=NEAR)
     assert statuses(strict_bank) == [403, 200, 200]
     assert len(clock_warnings(caplog)) == 1
 
@@ -174,7 +174,7 @@ def test_a_refresh_in_the_background_corrects_the_clock_too(make_bank, make_hand
     handler = make_handler(bank.credentials())
     handler.get_token()
     bank.clock_skew = 3600.0
-    while bank.logins < 2:
+    while handler.info().logins < 2:
         handler.get_token()
     assert handler.info().failed_logins == 0
     assert statuses(bank)[:3] == [200, 403, 200]

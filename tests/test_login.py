@@ -110,7 +110,7 @@ def test_the_bank_gets_wib_time_and_a_signature_over_the_same_timestamp(bank, cl
     assert abs(sent_at.timestamp() - time.time()) < 60
 
 
-@pytest.mark.parametrize("skew", [-301, 301, 7 * 3600, -7 * 3600])
+@pytest.mark.parametrize("skew", [-400, 400, 7 * 3600, -7 * 3600])
 def test_a_clock_that_is_off_is_told_apart_from_wrong_credentials(bank, make_client, skew):
     bank.clock_skew = skew
     error = failure(make_client(bank.credentials(), clock_correction=False))
@@ -239,10 +239,10 @@ def test_retry_after_in_seconds_is_kept_to(bank, client, clock, status):
 def test_retry_after_as_a_date_is_kept_to(bank, client, clock):
     clock.runs_free = True
     bank.clock_skew = 100  # a date means the time of the clock that wrote it
-    bank.fail_next(1, status=503, retry_after=formatdate(bank.now() + 20, usegmt=True))
+    bank.fail_next(1, status=503, retry_after=formatdate(bank.now() + 25, usegmt=True))
     client.login()
     ((_, seconds),) = clock.waits
-    assert 18 <= seconds <= 20
+    assert 25 - SLACK <= seconds <= 25
 
 
 @pytest.mark.parametrize("text", ["-5", "soon", "1.5", "", "Thu, 99 Jan"])

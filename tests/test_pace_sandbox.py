@@ -41,9 +41,14 @@ def most(secs: float, first: float, longest: float, *, part: float = 1.0) -> int
     return count
 
 
-def http_date(secs: float) -> str:
-    """Return the moment that is ``secs`` from now on the bank's own clock, which is a real one."""
-    return email.utils.formatdate(time.time() + secs, usegmt=True)
+def begin(bank, monkeypatch, secs: float, arguments) -> None:
+    """Let every login of the next ``secs`` have this fault."""
+    if arguments.get("retry_after") == "date":
+        # The bank's clock is a real one: a test that takes longer would be asked to wait less.
+        now = time.time()
+        monkeypatch.setattr(type(bank), "now", lambda bank: now)
+        arguments = arguments | {"retry_after": email.utils.formatdate(now + 60, usegmt=True)}
+    bank.fail_for(secs, on="token", **arguments)
 
 
 def row_1(secs: float) -> int:
@@ -66,23 +71,20 @@ FAULTS = {
     "429-3": ({"status": 429, "retry_after": 3}, row_2(3.0), 15),
     "429-60": ({"status": 429, "retry_after": 60}, row_2(60.0), 6),
     "429-3600": ({"status": 429, "retry_after": 3600}, row_2(300.0), 1),
-    "429-date": ({"status": 429, "retry_after": "date"}, row_2(58.0), 6),  # it has whole seconds
+    "429-date": ({"status": 429, "retry_after": "date"}, row_2(60.0), 6),  # in a minute
     "refused": ({"status": 401}, row_3, 7),
 }
 
 
 @pytest.fixture(params=FAULTS)
-def fault(request):
+def fault(request, monkeypatch):
     """A fault with its two bounds; ``begin(bank)`` lets the bank have it from now on."""
     arguments, allowed, budget = FAULTS[request.param]
 
     class Fault:
         @staticmethod
         def begin(bank):
-            given = dict(arguments)
-            if given.get("retry_after") == "date":
-                given["retry_after"] = http_date(60)
-            bank.fail_for(3600, on="token", **given)
+            begin(bank, monkeypatch, 3600, arguments)
 
     Fault.allowed, Fault.budget = staticmethod(allowed), budget
     return Fault
@@ -295,14 +297,12 @@ def wait_for_all(hosts: list[Host], do: str, times: int, **arguments) -> float:
     ],
 )
 def test_a_fleet_makes_one_series_of_attempts(
-    make_bank, make_hosts, store_url, processes, name, attempts
+    make_bank, make_hosts, store_url, monkeypatch, processes, name, attempts
 ):
     """Cold, and again; a login on demand makes up to three attempts where the bank is busy."""
     bank = make_bank()
     arguments, allowed, _ = FAULTS[name]
-    if arguments.get("retry_after") == "date":
-        arguments = arguments | {"retry_after": http_date(60)}
-    bank.fail_for(600, on="token", **arguments)
+    begin(bank, monkeypatch, 600, arguments)
     hosts = make_hosts(2, bank, store_url, processes=processes // 2, threads=2)
     secs = wait_for_all(hosts, "get", 3)
     assert 1 <= bank.login_attempts <= attempts * allowed(secs)

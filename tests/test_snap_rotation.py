@@ -190,7 +190,7 @@ def test_a_wrong_clock_costs_one_request_and_no_call(make_bank, make_handler, sk
     handler = make_handler(bank.snap_credentials())
     assert [post(handler, bank).status_code for _ in range(3)] == [200] * 3
     assert [each.status for each in bank.requests] == [401, 200, 200, 200, 200]
-    assert handler.info().clock_offset == pytest.approx(skew, abs=2.0)
+    assert handler.info().clock_offset == pytest.approx(skew, abs=20.0)
     assert (handler.info().failed_logins, bank.refused_logins, bank.duplicates) == (0, 0, 0)
     handler.refresh()
     assert bank.logins == 2

@@ -524,7 +524,7 @@ def test_health_tells_the_seconds_left(make_app, bank):
     answer = app.test_client().get("/permata/health")
 
     assert answer.status_code == 200
-    assert 890 < answer.json["token_seconds_left"] <= 900
+    assert 870 < answer.json["token_seconds_left"] <= 900
 
 
 def test_health_is_bad_after_a_failed_login_and_good_after_the_next_one(make_app, bank):

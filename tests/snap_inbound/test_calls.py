@@ -156,7 +156,7 @@ def test_the_rows_are_looked_at_in_their_order(make_bank, clock):
 
 
 @pytest.mark.parametrize("offset", [-301, 301, 86_400, -1e9])
-def test_stale_calls_are_refused(bank, calls, offset):
+def test_stale_calls_are_refused(clock, bank, calls, offset):
     assert bank.call(timestamp=stamp(offset)).message == "Unauthorized. [Timestamp]"
     assert calls == []
 
