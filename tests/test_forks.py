@@ -349,7 +349,7 @@ def test_a_fork_at_many_steps_of_a_real_login():
 def test_a_fork_during_a_refresh_in_the_background(fork):
     check(
         """
-        with RemoteBank(token_lifetime=4.0) as bank:
+        with RemoteBank(token_lifetime=8.0) as bank:
             handler = LoginHandler(bank.credentials())
             value = handler.get_token()
             bank.fail_next("slow", seconds=1)

@@ -141,12 +141,12 @@ def test_in_the_timer_the_fault_is_logged_and_the_old_token_served(scheme, row, 
 @pytest.mark.parametrize(
     ("scheme", "row"), [(scheme, row) for scheme, row in ROWS if row.error is None], ids=_name
 )
-def test_an_odd_lifetime_is_a_defined_one(scheme, row, stage, bank):
+def test_an_odd_lifetime_is_a_defined_one(scheme, row, clock, stage, bank):
     make, inject = stage
     handler = make()
     inject(row)
     token = handler.get_access_token()
-    assert row.lifetime - 2 < token.expires_in() <= row.lifetime
+    assert token.expires_in() == row.lifetime
     assert handler.get_token() == token.value
     assert bank.logins == 1
 
