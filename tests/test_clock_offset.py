@@ -132,7 +132,7 @@ def test_a_login_with_a_wrong_clock_costs_one_more_request(strict_bank, handler,
 
 
 def test_a_right_clock_is_not_touched(strict_bank, handler, caplog):
-    strict_bank.clock_skew = -15.0
+    strict_bank.clock_skew = -15.0  # not 15: a pause of the machine would come on top
     handler.get_token()
     assert (statuses(strict_bank), handler.info().clock_offset) == ([200], 0.0)
     assert not clock_warnings(caplog)
@@ -152,7 +152,7 @@ def test_a_clock_that_is_right_again_is_believed(strict_bank, handler, step):
 def test_an_offset_follows_a_clock_that_drifts(strict_bank, handler, caplog):
     strict_bank.clock_skew = 40.0
     handler.get_token()
-    strict_bank.clock_skew = 30.0
+    strict_bank.clock_skew = 30.0  # not 50: a pause of the machine would come on top
     handler.refresh()
     assert handler.info().clock_offset == pytest.approx(30.0, abs=NEAR)
     assert statuses(strict_bank) == [403, 200, 200]

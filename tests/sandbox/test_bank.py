@@ -119,6 +119,7 @@ def test_a_login_with_a_bad_timestamp_is_refused(bank, at):
     assert (answer.status, answer.json()) == (403, BAD_TIMESTAMP)
 
 
+# A pause of the machine makes a timestamp older: where that could matter there are 30 s for it.
 @pytest.mark.parametrize(("offset", "status"), [(-270, 200), (299, 200), (-301, 403), (330, 403)])
 def test_timestamps_are_fresh_within_the_tolerance_both_ways(bank, offset, status):
     assert login(bank, at=stamp(offset)).status == status

@@ -222,6 +222,7 @@ def test_every_form_of_the_standard_is_taken_and_one_can_be_demanded(bank):
         assert login(bank, at=at).status == 200
 
 
+# A pause of the machine makes a timestamp older: where that could matter there are 30 s for it.
 @pytest.mark.parametrize(("offset", "status"), [(-270, 200), (299, 200), (-301, 401), (330, 401)])
 def test_timestamps_are_fresh_within_the_tolerance_both_ways(bank, offset, status):
     answer = login(bank, at=stamp(offset))
